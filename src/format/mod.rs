@@ -1,0 +1,9 @@
+//! Bytes and formats: what SQLite and walcast write, without I/O and without async.
+//!
+//! Everything here is a function of bytes. Input is never trusted: parsers answer arbitrary
+//! bytes with an error, never with a panic.
+
+pub mod dbheader;
+pub mod position;
+
+pub use position::{Generation, Position, PositionError};
