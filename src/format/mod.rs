@@ -5,5 +5,7 @@
 
 pub mod dbheader;
 pub mod position;
+pub mod wal;
 
 pub use position::{Generation, Position, PositionError};
+pub use wal::Cksum;
