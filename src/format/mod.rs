@@ -6,6 +6,7 @@
 pub mod dbheader;
 pub mod position;
 pub mod wal;
+pub mod walindex;
 
 pub use position::{Generation, Position, PositionError};
 pub use wal::Cksum;
