@@ -4,9 +4,11 @@
 //! bytes with an error, never with a panic.
 
 pub mod dbheader;
+pub mod dbsum;
 pub mod position;
 pub mod wal;
 pub mod walindex;
 
+pub use dbsum::DbSum;
 pub use position::{Generation, Position, PositionError};
 pub use wal::Cksum;
