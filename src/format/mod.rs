@@ -5,6 +5,7 @@
 
 pub mod dbheader;
 pub mod dbsum;
+pub mod lz4;
 pub mod position;
 pub mod wal;
 pub mod walindex;
