@@ -1,2 +1,12 @@
+//! walcast: live read replicas for SQLite, over gRPC.
+//!
+//! `docs/architecture.md` shows the way of a commit through these modules; `tests/layering.rs` says who may use whom.
+
+pub mod disk;
 pub mod format;
+pub mod model;
+pub mod ownership;
+pub mod sqlite;
+pub mod sums;
+pub mod sys;
 pub mod wire;

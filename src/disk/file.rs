@@ -1,0 +1,177 @@
+//! An open file whose every use is named.
+
+use super::fault::{self, Go};
+use super::{DiskError, Result};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// An open file. All reads and writes name their offset: there is no cursor to lose.
+#[derive(Debug)]
+pub struct File {
+    inner: std::fs::File,
+    path: PathBuf,
+}
+
+impl File {
+    fn open(op: &'static str, path: &Path, options: &OpenOptions) -> Result<File> {
+        let inner = super::run(op, path, || options.open(path))?;
+        Ok(File {
+            inner,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens for reading.
+    pub fn open_read(op: &'static str, path: &Path) -> Result<File> {
+        File::open(op, path, OpenOptions::new().read(true))
+    }
+
+    /// Opens an existing file for reading and writing.
+    pub fn open_rw(op: &'static str, path: &Path) -> Result<File> {
+        File::open(op, path, OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens for reading and writing; makes it with `mode` if it is not there; keeps what is in it.
+    pub fn open_or_create(op: &'static str, path: &Path, mode: u32) -> Result<File> {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(mode);
+        File::open(op, path, &options)
+    }
+
+    /// Makes a file, or empties the one that is there.
+    pub fn create(op: &'static str, path: &Path, mode: u32) -> Result<File> {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode);
+        File::open(op, path, &options)
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads up to `buf.len()` bytes; fewer only at the end of the file.
+    pub fn read_at(&self, op: &'static str, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            let read = fault::check(op)
+                .and_then(|_| self.inner.read_at(&mut buf[done..], offset + done as u64));
+            match read {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error(op, e)),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Reads exactly `buf.len()` bytes; a shorter file is an error (`UnexpectedEof`).
+    pub fn read_exact_at(&self, op: &'static str, buf: &mut [u8], offset: u64) -> Result<()> {
+        if self.read_at(op, buf, offset)? == buf.len() {
+            return Ok(());
+        }
+        Err(self.error(op, io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// Writes all of `buf`. After an error any part of it may be in the file.
+    pub fn write_all_at(&self, op: &'static str, buf: &[u8], offset: u64) -> Result<()> {
+        loop {
+            match fault::check(op) {
+                Ok(Go::On) => break,
+                Ok(Go::Half) => {
+                    let half = self.inner.write_all_at(&buf[..buf.len() / 2], offset);
+                    let full = io::Error::from_raw_os_error(nix::errno::Errno::ENOSPC as i32);
+                    return Err(self.error(op, half.err().unwrap_or(full)));
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error(op, e)),
+            }
+        }
+        self.inner
+            .write_all_at(buf, offset)
+            .map_err(|e| self.error(op, e))
+    }
+
+    /// Makes the bytes survive a power cut.
+    pub fn sync_data(&self, op: &'static str) -> Result<()> {
+        super::run(op, &self.path, || self.inner.sync_data())
+    }
+
+    /// Makes the bytes and the size survive a power cut.
+    pub fn sync_all(&self, op: &'static str) -> Result<()> {
+        super::run(op, &self.path, || self.inner.sync_all())
+    }
+
+    /// Cuts or grows it.
+    pub fn set_len(&self, op: &'static str, len: u64) -> Result<()> {
+        super::run(op, &self.path, || self.inner.set_len(len))
+    }
+
+    /// Its size in bytes.
+    pub fn len(&self, op: &'static str) -> Result<u64> {
+        Ok(super::run(op, &self.path, || self.inner.metadata())?.len())
+    }
+
+    /// Reserves space, so that writing through a mapping cannot meet a full disk (which would be SIGBUS).
+    pub fn allocate(&self, op: &'static str, len: u64) -> Result<()> {
+        super::run(op, &self.path, || {
+            let len = i64::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+            nix::fcntl::posix_fallocate(&self.inner, 0, len).map_err(io::Error::from)
+        })
+    }
+
+    /// Takes an exclusive lock on the whole file (`flock`); `false` if another process has it.
+    pub fn try_lock(&self, op: &'static str) -> Result<bool> {
+        super::run(op, &self.path, || match self.inner.try_lock() {
+            Ok(()) => Ok(true),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+            Err(std::fs::TryLockError::Error(e)) => Err(e),
+        })
+    }
+
+    /// True if the path still leads to this very file.
+    pub fn is_current(&self) -> bool {
+        match (self.inner.metadata(), std::fs::metadata(&self.path)) {
+            (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
+            _ => false,
+        }
+    }
+
+    /// A second handle to the same open file, for another thread.
+    pub fn try_clone(&self, op: &'static str) -> Result<File> {
+        let inner = super::run(op, &self.path, || self.inner.try_clone())?;
+        Ok(File {
+            inner,
+            path: self.path.clone(),
+        })
+    }
+
+    /// Hard links and mode of the file.
+    pub fn metadata(&self, op: &'static str) -> Result<std::fs::Metadata> {
+        super::run(op, &self.path, || self.inner.metadata())
+    }
+
+    fn error(&self, op: &'static str, source: io::Error) -> DiskError {
+        DiskError::new(op, &self.path, source)
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}

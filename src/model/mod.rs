@@ -1,0 +1,44 @@
+//! The words that all parts share: a point in a history, the messages of a stream, the state of a database.
+//! No I/O, and no generated types: those stop at `wire`.
+
+mod message;
+mod status;
+
+pub use message::{
+    Chunk, Codec, Commit, Follows, Hello, Message, SnapshotBegin, SnapshotEnd, SnapshotPages,
+    StreamStart,
+};
+pub use status::{DatabaseState, DatabaseStatus, Progress, ReplicaStatus, Role};
+
+use crate::format::dbsum::DbSum;
+use crate::format::position::Position;
+use crate::format::wal::Cksum;
+
+/// The protocol version that this build speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// WAL bytes in one chunk, and page bytes in one snapshot message, at most (a frame of the largest page fits).
+pub const MAX_CHUNK: usize = 1024 * 1024;
+
+/// A committed state of a database: where in its history, and what proves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The end of the transaction.
+    pub position: Position,
+    /// The checksum of the whole database there.
+    pub dbsum: DbSum,
+    /// Its number of pages.
+    pub page_count: u32,
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// The cumulative checksum of the frame that ends there; `None` at the start of an empty log.
+    pub frame_cksum: Option<Cksum>,
+    /// When it was captured, on the primary's clock, µs since 1970-01-01 UTC.
+    pub time_us: i64,
+}
+
+/// The wall clock, µs since 1970-01-01 UTC.
+pub fn clock_us() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,76 @@
+//! `<db>-walcast/lock`: one walcast at a time for each database.
+
+use crate::disk::{self, File};
+use std::path::{Path, PathBuf};
+
+/// The lock, held for as long as this lives; the kernel gives it back when the process dies.
+#[derive(Debug)]
+pub struct Ownership {
+    _file: File,
+}
+
+/// The database's directory could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnershipError {
+    /// Another process has it.
+    #[error("{path}: another walcast (process {owner}) already serves this database; stop it first", path = path.display())]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// Its process, as it wrote itself down.
+        owner: String,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] disk::DiskError),
+}
+
+/// The directory of walcast's files for a database.
+pub fn directory_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-walcast");
+    PathBuf::from(name)
+}
+
+/// Makes the directory if needed and takes the lock in it.
+pub fn take(directory: &Path) -> Result<Ownership, OwnershipError> {
+    disk::create_dir_all("lock.directory", directory)?;
+    let path = directory.join("lock");
+    let file = File::open_or_create("lock.open", &path, 0o644)?;
+    if !file.try_lock("lock.take")? {
+        let mut text = [0; 32];
+        let read = file.read_at("lock.read", &mut text, 0)?;
+        let owner = String::from_utf8_lossy(&text[..read]).trim().to_owned();
+        let owner = if owner.is_empty() {
+            "unknown".to_owned()
+        } else {
+            owner
+        };
+        return Err(OwnershipError::Held { path, owner });
+    }
+    file.set_len("lock.write", 0)?;
+    file.write_all_at(
+        "lock.write",
+        format!("{}\n", std::process::id()).as_bytes(),
+        0,
+    )?;
+    Ok(Ownership { _file: file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_owner_is_told_who_the_first_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = take(directory.path()).expect("free");
+        let second = take(directory.path()).expect_err("held").to_string();
+        assert!(
+            second.contains(&format!("process {}", std::process::id())),
+            "{second}"
+        );
+        drop(first);
+        take(directory.path()).expect("free again");
+    }
+}
