@@ -1,1 +1,3 @@
+//! walcast: live read replicas for SQLite, over gRPC.
 
+pub mod wire;
