@@ -73,7 +73,7 @@ mod tests {
             ("http://h:0", "port"),
             ("http://h:1/app.db", "more"),
             ("http://h:1/?a", "more"),
-            ("http://h:x", "parse"),
+            ("http://h:x", "port"),
             ("", "parse"),
         ] {
             let problem = check(bad).expect_err(bad);
