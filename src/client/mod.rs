@@ -1,0 +1,12 @@
+//! Clients: a replica's connection to its upstream, and the small one behind the commands.
+//!
+//! They know the wire and the model and nothing else: `replica` stands on [`Upstream`].
+
+mod admin;
+mod endpoint;
+mod error;
+mod upstream;
+
+pub use admin::{Admin, Health, PositionNow, Waited};
+pub use error::{ClientError, ClientError as UpstreamError};
+pub use upstream::{MessageStream, Upstream};

@@ -1,0 +1,77 @@
+//! A replica's connection to its upstream.
+
+use super::{ClientError, endpoint};
+use crate::model::{Message, Progress, StreamStart};
+use crate::wire::pb;
+use pb::replication_service_client::ReplicationServiceClient;
+use std::sync::Arc;
+use tokio::sync::mpsc::Receiver;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+/// One HTTP/2 connection to a server; cheap to clone, and shared by all of its clones. It connects when it is first used
+/// and connects again by itself when it was lost; each call says if that failed.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    client: ReplicationServiceClient<Channel>,
+    url: Arc<str>,
+}
+
+impl Upstream {
+    /// Checks the URL; connects nothing yet. Call it inside a tokio runtime.
+    pub fn connect_lazy(url: &str) -> Result<Upstream, ClientError> {
+        let channel = endpoint::connect_lazy(url)?;
+        Ok(Upstream {
+            client: ReplicationServiceClient::new(channel),
+            url: url.into(),
+        })
+    }
+
+    /// The server's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Asks for a database from a position on.
+    pub async fn stream(&self, start: StreamStart) -> Result<MessageStream, ClientError> {
+        let request = pb::StreamRequest::from(start);
+        match self.client.clone().stream(request).await {
+            Ok(response) => Ok(MessageStream {
+                inner: response.into_inner(),
+                url: self.url.clone(),
+            }),
+            Err(status) => Err(ClientError::from_status(&self.url, status)),
+        }
+    }
+
+    /// Reports progress until the sender of `reports` is dropped, or until the server ends the call.
+    pub async fn report(&self, reports: Receiver<Progress>) -> Result<(), ClientError> {
+        let requests = ReceiverStream::new(reports).map(pb::ReportProgressRequest::from);
+        match self.client.clone().report_progress(requests).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(ClientError::from_status(&self.url, status)),
+        }
+    }
+}
+
+/// The messages of one stream, each checked by `wire`. Dropping it ends the stream.
+#[derive(Debug)]
+pub struct MessageStream {
+    inner: Streaming<pb::StreamResponse>,
+    url: Arc<str>,
+}
+
+impl MessageStream {
+    /// The next message; `None`: the server ended the stream without an error. After an error comes nothing more.
+    pub async fn next(&mut self) -> Option<Result<Message, ClientError>> {
+        Some(match self.inner.message().await {
+            Ok(Some(response)) => {
+                Message::try_from(response).map_err(|error| ClientError::wire(&self.url, error))
+            }
+            Ok(None) => return None,
+            Err(status) => Err(ClientError::from_status(&self.url, status)),
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! What the services need of a database, and the databases of one server.
+
+use super::errors::{Reason, Refusal};
+use crate::format::position::Position;
+use crate::model::{DatabaseStatus, Message, Point, Progress, ReplicaStatus, StreamStart};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+
+/// The messages of one stream, pulled one by one. Its end without an error: everything up to the drain's position was
+/// sent.
+pub type Messages = Pin<Box<dyn Stream<Item = Result<Message, Refusal>> + Send>>;
+
+/// What both roles have.
+#[tonic::async_trait]
+pub trait Database: Send + Sync + 'static {
+    /// Its name.
+    fn name(&self) -> &str;
+    /// Its state, for people.
+    fn status(&self) -> DatabaseStatus;
+    /// Its position: captured on a primary, what readers see on a replica.
+    fn watch(&self) -> watch::Receiver<Option<Point>>;
+    /// Begins to end it.
+    fn stop(&self);
+    /// Waits until it has ended and its files are closed.
+    async fn stopped(&self);
+}
+
+/// A database that walcast captures.
+#[tonic::async_trait]
+pub trait PrimaryDatabase: Database {
+    /// A point that covers every commit made before the call.
+    async fn fence(&self) -> Result<Point, Refusal>;
+    /// Opens a stream.
+    async fn open_stream(&self, start: StreamStart) -> Result<Messages, Refusal>;
+    /// Takes a replica's report.
+    fn progress(&self, progress: Progress) -> Result<(), Refusal>;
+    /// The replicas that it knows.
+    fn replicas(&self) -> Vec<ReplicaStatus>;
+    /// Lets go of the files.
+    async fn pause(&self) -> Result<Point, Refusal>;
+    /// Takes them again; true if the generation is still the same.
+    async fn resume(&self) -> Result<(Point, bool), Refusal>;
+    /// Captures up to now; streams end once they have sent that.
+    async fn drain(&self);
+}
+
+/// A database that follows another.
+#[tonic::async_trait]
+pub trait ReplicaDatabase: Database {
+    /// Whether its readers have ever seen the primary's newest state.
+    fn has_caught_up_once(&self) -> bool;
+    /// Ends replication for good and leaves an ordinary database.
+    async fn detach(&self) -> Result<(Position, PathBuf), Refusal>;
+}
+
+/// One database with the role that this server has for it.
+#[derive(Clone)]
+pub enum Served {
+    /// It is captured here.
+    Primary(Arc<dyn PrimaryDatabase>),
+    /// It is a copy.
+    Replica(Arc<dyn ReplicaDatabase>),
+}
+
+impl Served {
+    /// The part that does not depend on the role.
+    pub fn database(&self) -> &dyn Database {
+        match self {
+            Served::Primary(primary) => primary.as_ref(),
+            Served::Replica(replica) => replica.as_ref(),
+        }
+    }
+
+    /// The primary, or a refusal that says what to do instead.
+    pub(super) fn primary(&self) -> Result<&Arc<dyn PrimaryDatabase>, Refusal> {
+        match self {
+            Served::Primary(primary) => Ok(primary),
+            Served::Replica(replica) => {
+                let (name, upstream) = (replica.name(), replica.status().upstream);
+                let message = format!("'{name}' is a replica here; ask its primary at {upstream}");
+                Err(Refusal::new(Reason::NotAPrimary, message).about(name))
+            }
+        }
+    }
+
+    /// The replica, or a refusal.
+    pub(super) fn replica(&self) -> Result<&Arc<dyn ReplicaDatabase>, Refusal> {
+        match self {
+            Served::Replica(replica) => Ok(replica),
+            Served::Primary(primary) => {
+                let name = primary.name();
+                let message =
+                    format!("'{name}' is a primary here; ask a server that is a replica of it");
+                Err(Refusal::new(Reason::NotAReplica, message).about(name))
+            }
+        }
+    }
+}
+
+/// Two databases have one name.
+#[derive(Debug, thiserror::Error)]
+#[error("two databases are named '{0}'; give one another name with --db NAME=PATH")]
+pub struct RegistryError(String);
+
+/// The databases of one server, by name.
+pub struct Registry {
+    databases: BTreeMap<String, Served>,
+    max_staleness: Option<Duration>,
+}
+
+impl Registry {
+    /// A registry. `max_staleness`: replicas that have not been level for longer do not count as healthy.
+    pub fn new(
+        databases: impl IntoIterator<Item = Served>,
+        max_staleness: Option<Duration>,
+    ) -> Result<Registry, RegistryError> {
+        let mut by_name = BTreeMap::new();
+        for served in databases {
+            let name = served.database().name().to_owned();
+            if by_name.insert(name.clone(), served).is_some() {
+                return Err(RegistryError(name));
+            }
+        }
+        Ok(Registry {
+            databases: by_name,
+            max_staleness,
+        })
+    }
+
+    /// The database of that name; the refusal names those that exist.
+    pub(super) fn find(&self, name: &str) -> Result<&Served, Refusal> {
+        self.databases.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.databases.keys().map(String::as_str).collect();
+            let message = match (name, known.as_slice()) {
+                ("", _) => {
+                    let message =
+                        format!("database is missing; this server has: {}", known.join(", "));
+                    return Refusal::new(Reason::FieldInvalid, message).field("database");
+                }
+                (_, []) => format!("no database '{name}' here; this server has none"),
+                _ => format!(
+                    "no database '{name}' here; this server has: {}",
+                    known.join(", ")
+                ),
+            };
+            Refusal::new(Reason::DatabaseUnknown, message).about(name)
+        })
+    }
+
+    /// All databases, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Served> {
+        self.databases.values()
+    }
+
+    /// All primaries, by name.
+    pub(super) fn primaries(&self) -> impl Iterator<Item = &Arc<dyn PrimaryDatabase>> {
+        self.iter().filter_map(|served| match served {
+            Served::Primary(primary) => Some(primary),
+            Served::Replica(_) => None,
+        })
+    }
+
+    /// How long a replica may be behind and still be healthy.
+    pub(super) fn max_staleness(&self) -> Option<Duration> {
+        self.max_staleness
+    }
+}

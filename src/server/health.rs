@@ -1,0 +1,93 @@
+//! Health as load balancers and probes see it (grpc.health.v1).
+//!
+//! A replica serves once it has been level with its primary, and goes on serving when it is not, unless `--max-staleness`
+//! says otherwise: a primary's restart must not take all readers away. A primary's database serves while it is captured.
+//! The server as a whole (`""`) serves while all of its replicas do; primaries do not count for it, since an application
+//! that is started after its sidecar would otherwise wait for a database that it makes itself.
+
+use super::database::{Registry, Served};
+use super::shared::Shared;
+use crate::model::DatabaseState;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// How late a change may show: far less than any probe's interval.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+fn serves(served: &Served, max_staleness: Option<Duration>) -> bool {
+    let status = served.database().status();
+    if matches!(status.state, DatabaseState::Failed | DatabaseState::Stopped) {
+        return false;
+    }
+    match served {
+        Served::Primary(_) => status.state == DatabaseState::Streaming,
+        Served::Replica(replica) => {
+            let fresh = max_staleness
+                .is_none_or(|max| (0.0..=max.as_secs_f64()).contains(&status.staleness_seconds));
+            replica.has_caught_up_once() && fresh
+        }
+    }
+}
+
+/// The state of `""` and of each database.
+fn survey(registry: &Registry) -> BTreeMap<String, bool> {
+    let mut whole = true;
+    let mut states = BTreeMap::new();
+    for served in registry.iter() {
+        let state = serves(served, registry.max_staleness());
+        whole &= state || matches!(served, Served::Primary(_));
+        states.insert(served.database().name().to_owned(), state);
+    }
+    states.insert(String::new(), whole);
+    states
+}
+
+/// Sets what has changed.
+async fn report(
+    reporter: &HealthReporter,
+    known: &mut BTreeMap<String, bool>,
+    now: BTreeMap<String, bool>,
+) {
+    for (name, serving) in &now {
+        if known.get(name) != Some(serving) {
+            let status = if *serving {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            };
+            reporter.set_service_status(name, status).await;
+        }
+    }
+    *known = now;
+}
+
+/// The reporter with the state as it is now. tonic-health reports `""` as serving from its start: this comes before the
+/// first call can.
+pub(super) async fn begin(shared: &Shared) -> (HealthReporter, BTreeMap<String, bool>) {
+    let reporter = HealthReporter::new();
+    let mut known = BTreeMap::new();
+    report(&reporter, &mut known, survey(&shared.registry)).await;
+    (reporter, known)
+}
+
+/// Keeps the reporter true until the drain begins; then nothing serves. Never returns.
+pub(super) async fn keep(
+    shared: &Shared,
+    reporter: HealthReporter,
+    mut known: BTreeMap<String, bool>,
+) -> std::convert::Infallible {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.draining.cancelled() => break,
+        }
+        report(&reporter, &mut known, survey(&shared.registry)).await;
+    }
+    let none = known.keys().map(|name| (name.clone(), false)).collect();
+    report(&reporter, &mut known, none).await;
+    std::future::pending().await
+}

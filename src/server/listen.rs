@@ -1,0 +1,180 @@
+//! Listening, and the end: the listener and the signal to shut down are arguments, so that tests bind port 0.
+//!
+//! The end has an order. New work is refused and health says so; primaries capture what their applications have
+//! committed and their streams send it; every stream ends with a status; then the databases close their files. tonic's
+//! own graceful shutdown waits without limit, even for a connection that never sent a byte: here all of it is bounded.
+
+use super::admin::Admin;
+use super::database::Registry;
+use super::health;
+use super::position::Positions;
+use super::replication::Replication;
+use super::shared::Shared;
+use crate::wire::pb;
+use pb::admin_service_server::AdminServiceServer;
+use pb::position_service_server::PositionServiceServer;
+use pb::replication_service_server::ReplicationServiceServer;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::transport::Server;
+use tonic::transport::server::{Router, TcpIncoming};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+/// How a server behaves.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// How long replicas may take to reach the last position when the server shuts down.
+    pub drain_timeout: Duration,
+    /// Streams at one time.
+    pub max_streams: usize,
+    /// Calls at one time that wait for a position.
+    pub max_waits: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> ServerConfig {
+        ServerConfig {
+            drain_timeout: Duration::from_secs(10),
+            max_streams: 256,
+            max_waits: 4096,
+        }
+    }
+}
+
+/// How the end went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every stream reached the last position.
+    Complete,
+    /// Some stream had not when the time was up; its replica goes on from where it is when the server is back.
+    TimedOut,
+}
+
+/// The server could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The transport failed.
+    #[error("serve: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The reflection service refused our descriptors.
+    #[error("describe the services: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Databases are closed cleanly within this, or left as a kill would leave them.
+const CLOSE: Duration = Duration::from_secs(5);
+/// What the last statuses may take on their way out.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// HTTP/2: several of the largest messages may be under way.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const FRAME: u32 = 1 << 20;
+/// Calls at one time on one connection: a server of hundreds of replicas has two for each database.
+const CALLS_PER_CONNECTION: u32 = 4096;
+/// A request's headers are a path and a few words.
+const HEADERS: u32 = 16 << 10;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves until `shutdown` completes, then drains. All databases have stopped when it returns.
+pub async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    config: ServerConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Drained, ServeError> {
+    let shared = Arc::new(Shared::new(registry, config.max_streams, config.max_waits));
+    let (reporter, known) = health::begin(&shared).await;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stop = shared.draining.clone();
+    let serving = routes(&shared, &reporter)?
+        .serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await });
+    tokio::pin!(serving);
+    let health = health::keep(&shared, reporter, known);
+    let end = async {
+        shutdown.await;
+        let deadline = Instant::now() + config.drain_timeout;
+        let drained = drain(&shared, deadline).await;
+        shared.closing.cancel();
+        drained
+    };
+    let drained = tokio::select! {
+        result = &mut serving => result.map(|()| Drained::Complete)?,
+        drained = end => {
+            // A peer that does not close its connection is left to the end of the process.
+            if let Ok(result) = timeout(FLUSH, &mut serving).await {
+                result?;
+            }
+            drained
+        }
+        never = health => match never {},
+    };
+    close(&shared).await;
+    Ok(drained)
+}
+
+fn routes(shared: &Arc<Shared>, reporter: &HealthReporter) -> Result<Router, ServeError> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // Without these grpcurl cannot print the details of an error.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let health = HealthService::from_health_reporter(reporter.clone());
+    Ok(Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_concurrent_streams(CALLS_PER_CONNECTION)
+        .http2_max_header_list_size(HEADERS)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(ReplicationServiceServer::new(Replication(shared.clone())))
+        .add_service(PositionServiceServer::new(Positions(shared.clone())))
+        .add_service(AdminServiceServer::new(Admin(shared.clone())))
+        .add_service(HealthServer::new(health))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}
+
+async fn drain(shared: &Shared, deadline: Instant) -> Drained {
+    shared.draining.cancel();
+    shared.streams.close();
+    tracing::info!(streams = shared.streams.len(), "draining");
+    let work = async {
+        for primary in shared.registry.primaries() {
+            primary.drain().await;
+        }
+        shared.streams.wait().await;
+    };
+    match timeout_at(deadline, work).await {
+        Ok(()) => Drained::Complete,
+        Err(_) => {
+            let streams = shared.streams.len();
+            tracing::warn!(streams, "the time to drain is up; streams are cut");
+            Drained::TimedOut
+        }
+    }
+}
+
+async fn close(shared: &Shared) {
+    for served in shared.registry.iter() {
+        served.database().stop();
+    }
+    let all = async {
+        for served in shared.registry.iter() {
+            served.database().stopped().await;
+        }
+    };
+    if timeout(CLOSE, all).await.is_err() {
+        tracing::warn!(
+            "databases took too long to close; they are left as a crash would leave them"
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! The gRPC services over primaries and replicas, their health, and the way they end.
+//!
+//! The services know databases as trait objects ([`PrimaryDatabase`], [`ReplicaDatabase`]): the same services serve
+//! both roles, and tests can serve a database that does exactly what a row of docs/protocol.md is about.
+
+mod admin;
+mod database;
+mod errors;
+mod health;
+mod listen;
+mod outgoing;
+mod position;
+mod replication;
+mod shared;
+
+pub use database::{
+    Database, Messages, PrimaryDatabase, Registry, RegistryError, ReplicaDatabase, Served,
+};
+pub use errors::{Reason, Refusal};
+pub use listen::{Drained, ServeError, ServerConfig, serve};
+pub use outgoing::{Source, outgoing};

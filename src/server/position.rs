@@ -1,0 +1,186 @@
+//! `PositionService`: how far a server is.
+
+use super::database::{Database, Served};
+use super::errors::{Reason, Refusal, draining};
+use super::outgoing::{Source, outgoing};
+use super::shared::Shared;
+use crate::format::position::Position;
+use crate::model::Point;
+use crate::wire::{parse_position, pb};
+use pb::position_service_server::PositionService;
+use std::cmp::Ordering;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// How long `WaitForPosition` waits if nobody says.
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+/// How long it waits at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+pub(super) struct Positions(pub(super) Arc<Shared>);
+
+type Responses = Pin<Box<dyn Stream<Item = Result<pb::WatchPositionResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl PositionService for Positions {
+    async fn get_position(
+        &self,
+        request: Request<pb::GetPositionRequest>,
+    ) -> Result<Response<pb::GetPositionResponse>, Status> {
+        let served = self.0.registry.find(&request.into_inner().database)?;
+        let point = match served {
+            Served::Primary(primary) => Some(primary.fence().await?),
+            Served::Replica(replica) => *replica.watch().borrow(),
+        };
+        let response = point.map(|point| pb::GetPositionResponse {
+            position: point.position.to_string(),
+            database_checksum: point.dbsum.0,
+            page_count: point.page_count,
+            page_size: point.page_size,
+        });
+        Ok(Response::new(response.unwrap_or_default()))
+    }
+
+    type WatchPositionStream = Responses;
+
+    async fn watch_position(
+        &self,
+        request: Request<pb::WatchPositionRequest>,
+    ) -> Result<Response<Responses>, Status> {
+        let served = self.0.registry.find(&request.into_inner().database)?;
+        let permit = self.0.wait_slot()?;
+        let mut points = served.database().watch();
+        // What is there is the first item.
+        points.mark_changed();
+        let source = WatchSource {
+            points,
+            draining: self.0.draining.clone(),
+            sent: None,
+            over: false,
+            _permit: permit,
+        };
+        Ok(Response::new(Box::pin(outgoing(source))))
+    }
+
+    async fn wait_for_position(
+        &self,
+        request: Request<pb::WaitForPositionRequest>,
+    ) -> Result<Response<pb::WaitForPositionResponse>, Status> {
+        let request = request.into_inner();
+        let served = self.0.registry.find(&request.database)?;
+        let wanted = parse_position("position", &request.position).map_err(Refusal::from)?;
+        let limit = wait_limit(request.max_wait)?;
+        let _permit = self.0.wait_slot()?;
+        let mut points = served.database().watch();
+        let reached = tokio::select! {
+            biased;
+            result = reach(served.database(), &mut points, wanted) => result.map(|()| true)?,
+            () = tokio::time::sleep(limit) => false,
+            () = self.0.draining.cancelled() => return Err(draining().into()),
+        };
+        let position = points
+            .borrow()
+            .map(|p| p.position.to_string())
+            .unwrap_or_default();
+        Ok(Response::new(pb::WaitForPositionResponse {
+            reached,
+            position,
+        }))
+    }
+
+    async fn list_databases(
+        &self,
+        _: Request<pb::ListDatabasesRequest>,
+    ) -> Result<Response<pb::ListDatabasesResponse>, Status> {
+        let databases = self
+            .0
+            .registry
+            .iter()
+            .map(|s| s.database().status().into())
+            .collect();
+        Ok(Response::new(pb::ListDatabasesResponse { databases }))
+    }
+}
+
+fn wait_limit(max_wait: Option<prost_types::Duration>) -> Result<Duration, Refusal> {
+    let Some(max_wait) = max_wait else {
+        return Ok(DEFAULT_WAIT);
+    };
+    let wait = Duration::try_from(max_wait).map_err(|_| {
+        let message = "max_wait is negative or no duration; write it like 2.5s";
+        Refusal::new(Reason::FieldInvalid, message).field("max_wait")
+    })?;
+    Ok(wait.min(LONGEST_WAIT))
+}
+
+fn stopped(database: &dyn Database) -> Refusal {
+    let (name, status) = (database.name(), database.status());
+    let message = format!("'{name}' is {}: {}", status.state, status.reason);
+    Refusal::new(Reason::DatabaseNotReady, message).about(name)
+}
+
+/// Returns when the database is at `wanted` or past it.
+async fn reach(
+    database: &dyn Database,
+    points: &mut watch::Receiver<Option<Point>>,
+    wanted: Position,
+) -> Result<(), Refusal> {
+    loop {
+        let now = points.borrow_and_update().map(|point| point.position);
+        match now.map(|now| (now, now.partial_cmp(&wanted))) {
+            Some((_, Some(Ordering::Equal | Ordering::Greater))) => return Ok(()),
+            // It may never come: a position of another history says nothing about this one.
+            Some((now, None)) => {
+                let message = format!(
+                    "the position is of generation {}, '{}' is in generation {}; ask the primary for its position again",
+                    wanted.generation,
+                    database.name(),
+                    now.generation
+                );
+                return Err(Refusal::new(Reason::GenerationDiffers, message).about(database.name()));
+            }
+            _ => {}
+        }
+        points.changed().await.map_err(|_| stopped(database))?;
+    }
+}
+
+/// Positions as they change; what comes faster than the peer reads is left out.
+struct WatchSource {
+    points: watch::Receiver<Option<Point>>,
+    draining: CancellationToken,
+    sent: Option<Position>,
+    over: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Source for WatchSource {
+    type Item = Result<pb::WatchPositionResponse, Status>;
+
+    async fn next(&mut self) -> Option<Self::Item> {
+        while !self.over {
+            let changed = tokio::select! {
+                changed = self.points.changed() => changed.is_ok(),
+                () = self.draining.cancelled() => false,
+            };
+            if !changed {
+                self.over = true;
+                return Some(Err(draining().into()));
+            }
+            let now = self.points.borrow_and_update().map(|point| point.position);
+            if let Some(position) = now
+                && self.sent != now
+            {
+                self.sent = now;
+                let position = position.to_string();
+                return Some(Ok(pb::WatchPositionResponse { position }));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,172 @@
+//! `ReplicationService`: streams to replicas, and their reports.
+
+use super::database::{Messages, PrimaryDatabase};
+use super::errors::{Reason, Refusal, draining};
+use super::outgoing::{Source, outgoing};
+use super::shared::{Shared, StreamSlot};
+use crate::format::position::Position;
+use crate::model::{Progress, StreamStart};
+use crate::wire::pb;
+use pb::replication_service_server::ReplicationService;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+pub(super) struct Replication(pub(super) Arc<Shared>);
+
+type Responses = Pin<Box<dyn Stream<Item = Result<pb::StreamResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ReplicationService for Replication {
+    type StreamStream = Responses;
+
+    async fn stream(
+        &self,
+        request: Request<pb::StreamRequest>,
+    ) -> Result<Response<Responses>, Status> {
+        let address = request
+            .remote_addr()
+            .map(|a| a.to_string())
+            .unwrap_or_default();
+        let mut start = StreamStart::try_from(request.into_inner()).map_err(Refusal::from)?;
+        start.address = address;
+        let served = self.0.registry.find(&start.database)?;
+        let primary = served.primary()?;
+        let slot = self.0.stream_slot()?;
+        let messages = primary.open_stream(start).await?;
+        let closing = self.0.closing.clone();
+        let source = StreamSource {
+            messages,
+            closing,
+            over: false,
+            _slot: slot,
+        };
+        Ok(Response::new(Box::pin(outgoing(source))))
+    }
+
+    async fn report_progress(
+        &self,
+        request: Request<Streaming<pb::ReportProgressRequest>>,
+    ) -> Result<Response<pb::ReportProgressResponse>, Status> {
+        let _slot = self.0.report_slot()?;
+        let mut reports = Reports {
+            shared: &self.0,
+            last: None,
+        };
+        let mut inbound = request.into_inner();
+        loop {
+            let message = tokio::select! {
+                message = inbound.message() => message?,
+                () = self.0.closing.cancelled() => return Err(draining().into()),
+            };
+            match message {
+                Some(report) => reports.take(report)?,
+                None => return Ok(Response::new(pb::ReportProgressResponse {})),
+            }
+        }
+    }
+}
+
+/// One stream, with its place among the streams of this server.
+struct StreamSource {
+    messages: Messages,
+    closing: CancellationToken,
+    over: bool,
+    _slot: StreamSlot,
+}
+
+impl Source for StreamSource {
+    type Item = Result<pb::StreamResponse, Status>;
+
+    async fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let message = tokio::select! {
+            biased;
+            message = self.messages.next() => message,
+            () = self.closing.cancelled() => None,
+        };
+        Some(match message {
+            Some(Ok(message)) => Ok(message.into()),
+            Some(Err(refusal)) => {
+                self.over = true;
+                Err(refusal.into())
+            }
+            // A stream has no natural end: without a status the replica could not tell an orderly end from a lost one.
+            None => {
+                self.over = true;
+                Err(draining().into())
+            }
+        })
+    }
+}
+
+/// The reports of one call.
+struct Reports<'a> {
+    shared: &'a Shared,
+    last: Option<(Arc<dyn PrimaryDatabase>, Progress)>,
+}
+
+impl Reports<'_> {
+    fn take(&mut self, report: pb::ReportProgressRequest) -> Result<(), Refusal> {
+        let progress = Progress::try_from(report)?;
+        let primary = match &self.last {
+            Some((primary, last)) => {
+                follows(last, &progress)?;
+                primary.clone()
+            }
+            None => self
+                .shared
+                .registry
+                .find(&progress.database)?
+                .primary()?
+                .clone(),
+        };
+        primary.progress(progress.clone())?;
+        self.last = Some((primary, progress));
+        Ok(())
+    }
+}
+
+/// Within one call a replica is one stream's, and never goes back.
+fn follows(last: &Progress, next: &Progress) -> Result<(), Refusal> {
+    let refuse = |field, message: String| {
+        Err(Refusal::new(Reason::FieldInvalid, message)
+            .about(&next.database)
+            .field(field))
+    };
+    for (field, before, now) in [
+        ("database", &last.database, &next.database),
+        ("replica_id", &last.replica_id, &next.replica_id),
+        ("session_id", &last.session_id, &next.session_id),
+    ] {
+        if before != now {
+            return refuse(
+                field,
+                format!("{field} changed within one call, from '{before}' to '{now}'"),
+            );
+        }
+    }
+    let goes_back = |before: Option<Position>, now: Option<Position>| match (before, now) {
+        // Between generations there is no order: a snapshot may take a replica from one to another.
+        (Some(before), Some(now)) => now < before,
+        (before, now) => before.is_some() && now.is_none(),
+    };
+    for (field, before, now) in [
+        ("received", last.received, next.received),
+        ("applied", last.applied, next.applied),
+        ("durable", last.durable, next.durable),
+    ] {
+        if goes_back(before, now) {
+            let text = |p: Option<Position>| p.map_or("nothing".to_owned(), |p| p.to_string());
+            return refuse(
+                field,
+                format!("{field} went back, from {} to {}", text(before), text(now)),
+            );
+        }
+    }
+    Ok(())
+}
