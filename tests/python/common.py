@@ -20,7 +20,7 @@ SQL_INDEX = "SELECT count(h) FROM a INDEXED BY a_h WHERE h >= 0"
 SQL_BLOBS = "SELECT count(*), coalesce(sum(length(data)), 0) FROM blobs"
 SQL_BLOB_AT = """SELECT CAST(substr(data, 1, 16) AS TEXT) = h
   AND CAST(substr(data, -16) AS TEXT) = h AND length(data) = n
-  FROM blobs WHERE id >= ? ORDER BY id LIMIT 1"""
+  FROM blobs ORDER BY id LIMIT 1 OFFSET ?"""
 SQL_TABLES = """SELECT coalesce(group_concat(sql, ';'), '') FROM
   (SELECT sql FROM sqlite_schema WHERE name GLOB 'x_*' AND sql IS NOT NULL ORDER BY name)"""
 SQL_X_NAMES = (

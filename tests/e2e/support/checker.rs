@@ -69,7 +69,11 @@ pub fn check(history: &Path, logs: &[PathBuf], required: &Required) -> Result<Su
             Err(e) => wrong.push(format!("{name}: {e}")),
         }
     }
-    if wrong.is_empty() { Ok(summary) } else { Err(wrong.join("\n")) }
+    if wrong.is_empty() {
+        Ok(summary)
+    } else {
+        Err(wrong.join("\n"))
+    }
 }
 
 /// How many broken promises of one log are shown.
@@ -109,7 +113,8 @@ fn check_log(history: &History, text: &str, required: &Required) -> Log {
         ("different versions seen", distinct, required.distinct),
     ] {
         if found < least {
-            log.wrong.push(format!("only {found} {what}, {least} are required"));
+            log.wrong
+                .push(format!("only {found} {what}, {least} are required"));
         }
     }
     log
@@ -128,7 +133,10 @@ impl Log {
         let unreadable = || format!("unreadable: {line:?}");
         let mut words = line.splitn(3, ' ');
         let kind = words.next().ok_or_else(unreadable)?;
-        let conn: u64 = words.next().and_then(|w| w.parse().ok()).ok_or_else(unreadable)?;
+        let conn: u64 = words
+            .next()
+            .and_then(|w| w.parse().ok())
+            .ok_or_else(unreadable)?;
         let rest = words.next().ok_or_else(unreadable)?;
         if conn < self.conn {
             // A restarted reader counts its connections anew, and must say so with its first.
@@ -164,7 +172,9 @@ impl Log {
         self.seen.insert(version);
         let last = std::mem::replace(&mut self.last, version);
         if !history.allows(version, state) {
-            return Err(format!("version {version} state {state} was never committed"));
+            return Err(format!(
+                "version {version} state {state} was never committed"
+            ));
         }
         if version < last {
             return Err(format!("version {version} after {last}"));

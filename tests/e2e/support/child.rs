@@ -170,7 +170,11 @@ impl Child {
     pub fn finish(&mut self, limit: Duration) -> Result<Spec, String> {
         let status = self.wait(limit)?;
         if !status.success() {
-            return Err(format!("{} ended with {status}:\n{}", self.name, self.log()));
+            return Err(format!(
+                "{} ended with {status}:\n{}",
+                self.name,
+                self.log()
+            ));
         }
         // libtest is content when no test matches: only the report proves that the role ran.
         let text = std::fs::read_to_string(&self.report)
@@ -209,7 +213,11 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() {
-            eprintln!("--- log of {} ---\n{}", self.name, super::proc::tail(&self.log()));
+            eprintln!(
+                "--- log of {} ---\n{}",
+                self.name,
+                super::proc::tail(&self.log())
+            );
         }
     }
 }

@@ -40,14 +40,19 @@ pub fn compare(dir: &Path, one: &Path, other: &Path) -> Result<Equal, String> {
             pages: a.or("page_count", 0),
         });
     }
-    Err(format!("{} and {} differ:\n{wrong}", one.display(), other.display()))
+    Err(format!(
+        "{} and {} differ:\n{wrong}",
+        one.display(),
+        other.display()
+    ))
 }
 
 fn dump(dir: &Path, name: &str, db: &Path) -> Result<(Spec, String), String> {
     let out = dir.join(format!("dump-{name}.pages"));
     let spec = Spec::new("dump").with_path("db", db).with_path("out", &out);
     let report = run(dir, &format!("dump-{name}"), spec)?;
-    let pages = std::fs::read_to_string(&out).map_err(|e| format!("read {}: {e}", out.display()))?;
+    let pages =
+        std::fs::read_to_string(&out).map_err(|e| format!("read {}: {e}", out.display()))?;
     Ok((report, pages))
 }
 
@@ -71,7 +76,11 @@ fn describe_pages(wrong: &mut String, numbers: &[u64], a: &Spec, b: &Spec) {
         return;
     }
     let first = &numbers[..numbers.len().min(SHOWN)];
-    let _to_string = writeln!(wrong, "{} pages differ, the first: {first:?}", numbers.len());
+    let _to_string = writeln!(
+        wrong,
+        "{} pages differ, the first: {first:?}",
+        numbers.len()
+    );
     if numbers[0] == 1 {
         let bytes = |s: &Spec| s.get("page1").unwrap_or_default().as_bytes().to_vec();
         let (x, y) = (bytes(a), bytes(b));

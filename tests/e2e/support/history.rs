@@ -41,7 +41,9 @@ impl HistoryWriter {
     /// When the write fails.
     pub fn line(&mut self, kind: &str, version: u64, state: &str) {
         let line = format!("{kind} {version} {state}\n");
-        self.0.write_all(line.as_bytes()).expect("append to the history");
+        self.0
+            .write_all(line.as_bytes())
+            .expect("append to the history");
     }
 }
 
@@ -106,15 +108,17 @@ impl History {
                         self.last
                     ));
                 } else if version > 0 && !self.allows(version, state) {
-                    self.problems
-                        .push(format!("started at version {version} in an unknown state {state}"));
+                    self.problems.push(format!(
+                        "started at version {version} in an unknown state {state}"
+                    ));
                 }
                 *open = None;
             }
             "intent" => {
                 if let Some((v, _)) = open {
-                    self.problems
-                        .push(format!("intent of {version} while {v} is open, without a start"));
+                    self.problems.push(format!(
+                        "intent of {version} while {v} is open, without a start"
+                    ));
                 }
                 *open = Some((version, state.to_owned()));
             }

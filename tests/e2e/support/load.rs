@@ -54,7 +54,12 @@ impl Load {
     pub fn start_python_writer(&mut self) {
         self.writer_runs += 1;
         let name = format!("writer{}", self.writer_runs);
-        self.writer = Some(python::start(&self.dir, &name, "writer.py", self.spec.clone()));
+        self.writer = Some(python::start(
+            &self.dir,
+            &name,
+            "writer.py",
+            self.spec.clone(),
+        ));
     }
 
     /// The last version that is surely committed.
@@ -160,7 +165,11 @@ impl Load {
                 let text = std::fs::read_to_string(log).unwrap_or_default();
                 let found = text.lines().filter(|l| l.starts_with("r ")).count();
                 let refusal = || format!("{found} reads; {}", child.log());
-                if found >= lines { Ok(()) } else { Err(refusal()) }
+                if found >= lines {
+                    Ok(())
+                } else {
+                    Err(refusal())
+                }
             });
         }
     }

@@ -115,7 +115,10 @@ impl Drop for Scratch {
         if std::thread::panicking()
             && let Some(dir) = self.dir.take()
         {
-            eprintln!("files of the failed test are kept in {}", dir.keep().display());
+            eprintln!(
+                "files of the failed test are kept in {}",
+                dir.keep().display()
+            );
         }
     }
 }

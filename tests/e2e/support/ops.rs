@@ -261,7 +261,9 @@ impl Change<'_> {
 
     fn insert_blob(&mut self, size: u64) -> Result<()> {
         let name = format!("{:016x}", self.rng.next());
-        let middle = usize::try_from(size).unwrap_or(0).saturating_sub(2 * NAME_LEN);
+        let middle = usize::try_from(size)
+            .unwrap_or(0)
+            .saturating_sub(2 * NAME_LEN);
         let mut data = name.clone().into_bytes();
         data.extend_from_slice(&self.rng.bytes(middle));
         data.extend_from_slice(name.as_bytes());
@@ -301,7 +303,10 @@ impl Change<'_> {
                 self.meta.version
             ),
             (true, 2) => format!("DROP INDEX IF EXISTS x_{n}_v; CREATE INDEX x_{n}_v ON x_{n}(v)"),
-            (true, _) => format!("ALTER TABLE x_{n} RENAME TO x_r; DROP TABLE x_r; {}", create_x(n)),
+            (true, _) => format!(
+                "ALTER TABLE x_{n} RENAME TO x_r; DROP TABLE x_r; {}",
+                create_x(n)
+            ),
         };
         self.conn.execute_batch(&sql)?;
         self.meta.tables = self

@@ -78,7 +78,10 @@ impl Walcast {
             }
             match self.running.as_mut().map(Child::try_wait) {
                 Some(Ok(None)) => Err(format!("no address yet; log:\n{}", tail(&text))),
-                ended => Ok(Err(format!("{name} ended ({ended:?}):\n{}", tail(&self.log())))),
+                ended => Ok(Err(format!(
+                    "{name} ended ({ended:?}):\n{}",
+                    tail(&self.log())
+                ))),
             }
         })?
     }
@@ -88,7 +91,8 @@ impl Walcast {
     /// # Panics
     /// Where `try_start` errs.
     pub fn start(&mut self) -> SocketAddr {
-        self.try_start(DEADLINE).unwrap_or_else(|why| panic!("{why}"))
+        self.try_start(DEADLINE)
+            .unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// SIGKILL, and reaps. True when it was still running.
@@ -120,9 +124,11 @@ impl Walcast {
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let name = self.name.clone();
         let child = self.running.as_mut().expect("a running process");
-        let status = poll_for(&format!("{name} to end"), limit, || match child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            other => Err(format!("{other:?}")),
+        let status = poll_for(&format!("{name} to end"), limit, || {
+            match child.try_wait() {
+                Ok(Some(status)) => Ok(status),
+                other => Err(format!("{other:?}")),
+            }
         })
         .unwrap_or_else(|why| panic!("{why}"));
         self.running = None;
@@ -162,7 +168,12 @@ impl Drop for Walcast {
         if std::thread::panicking() && self.runs > 0 {
             let state = if alive { "running" } else { "ended" };
             let text = self.log();
-            eprintln!("--- {} ({state}), run {} ---\n{}", self.name, self.runs, tail(&text));
+            eprintln!(
+                "--- {} ({state}), run {} ---\n{}",
+                self.name,
+                self.runs,
+                tail(&text)
+            );
         }
     }
 }
@@ -227,6 +238,10 @@ pub fn position(server: SocketAddr, db: &str) -> Result<String, String> {
 pub fn wait_same_position(one: SocketAddr, other: SocketAddr, db: &str) -> String {
     wait_for(&format!("{one} and {other} level on {db}"), || {
         let (a, b) = (position(one, db)?, position(other, db)?);
-        if a == b { Ok(a) } else { Err(format!("{a} against {b}")) }
+        if a == b {
+            Ok(a)
+        } else {
+            Err(format!("{a} against {b}"))
+        }
     })
 }

@@ -8,7 +8,10 @@ use super::child::{Child, Spec};
 /// The version of Python's SQLite, or `None` (said loudly) without Python.
 pub fn available() -> Option<String> {
     let script = "import sqlite3; print(sqlite3.sqlite_version)";
-    let out = Command::new("python3").args(["-c", script]).stdin(Stdio::null()).output();
+    let out = Command::new("python3")
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .output();
     match out {
         Ok(out) if out.status.success() => {
             Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())
@@ -23,7 +26,9 @@ pub fn available() -> Option<String> {
 /// Starts `tests/python/SCRIPT` with the pairs of `spec`; log, report and stop file as for every
 /// child.
 pub fn start(dir: &Path, name: &str, script: &str, spec: Spec) -> Child {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/python")
+        .join(script);
     let mut command = Command::new("python3");
     command.arg("-B").arg(path);
     Child::start_program(dir, name, command, spec)

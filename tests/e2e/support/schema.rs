@@ -39,7 +39,7 @@ pub const SQL_INDEX: &str = "SELECT count(h) FROM a INDEXED BY a_h WHERE h >= 0"
 pub const SQL_BLOBS: &str = "SELECT count(*), coalesce(sum(length(data)), 0) FROM blobs";
 pub const SQL_BLOB_AT: &str = "SELECT CAST(substr(data, 1, 16) AS TEXT) = h
   AND CAST(substr(data, -16) AS TEXT) = h AND length(data) = n
-  FROM blobs WHERE id >= ?1 ORDER BY id LIMIT 1";
+  FROM blobs ORDER BY id LIMIT 1 OFFSET ?1";
 pub const SQL_TABLES: &str = "SELECT coalesce(group_concat(sql, ';'), '') FROM
   (SELECT sql FROM sqlite_schema WHERE name GLOB 'x_*' AND sql IS NOT NULL ORDER BY name)";
 pub const SQL_X_NAMES: &str =
@@ -126,7 +126,10 @@ pub fn mark(version: u64, state: &str) -> String {
 pub fn create(tx: &Transaction, seed: u64) -> rusqlite::Result<Meta> {
     tx.execute_batch(TABLES)?;
     for id in 1..=ACCOUNTS {
-        tx.execute("INSERT INTO acct VALUES(?1, ?2)", params![id, TOTAL / ACCOUNTS])?;
+        tx.execute(
+            "INSERT INTO acct VALUES(?1, ?2)",
+            params![id, TOTAL / ACCOUNTS],
+        )?;
     }
     let meta = Meta {
         version: 1,

@@ -60,7 +60,11 @@ impl Shadow {
     fn read_index(&mut self, index: &Path) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         for path in sorted(index)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let offset = name
                 .strip_suffix(".wal.lz4")
                 .and_then(|hex| u64::from_str_radix(hex, 16).ok())
@@ -90,14 +94,18 @@ impl Shadow {
         let valid = walfile::HEADER + u64::from(wal.frames) * frame;
         if valid != bytes.len() as u64 {
             let len = bytes.len();
-            return Err(format!("{}: {valid} of {len} bytes are valid", index.display()));
+            return Err(format!(
+                "{}: {valid} of {len} bytes are valid",
+                index.display()
+            ));
         }
         self.wal_bytes += valid;
         self.commits += wal.commits;
         let starts = bytes.windows(PREFIX.len()).enumerate();
         for (at, _) in starts.filter(|(_, window)| *window == PREFIX) {
             let text = bytes.get(at..at + MARK_LEN).unwrap_or_default();
-            self.marks.insert(String::from_utf8_lossy(text).into_owned());
+            self.marks
+                .insert(String::from_utf8_lossy(text).into_owned());
         }
         Ok(())
     }

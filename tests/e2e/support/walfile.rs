@@ -31,7 +31,11 @@ fn sum(mut state: (u32, u32), bytes: &[u8], big_endian: bool) -> (u32, u32) {
     for pair in bytes.as_chunks::<8>().0 {
         let word = |at: usize| {
             let w: [u8; 4] = pair[at..at + 4].try_into().expect("four bytes");
-            if big_endian { u32::from_be_bytes(w) } else { u32::from_le_bytes(w) }
+            if big_endian {
+                u32::from_be_bytes(w)
+            } else {
+                u32::from_le_bytes(w)
+            }
         };
         state.0 = state.0.wrapping_add(word(0)).wrapping_add(state.1);
         state.1 = state.1.wrapping_add(word(4)).wrapping_add(state.0);

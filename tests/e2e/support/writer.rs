@@ -47,7 +47,8 @@ pub fn main(spec: &Spec) -> Spec {
         let op = mix.choose(&mut writer.rng);
         writer.step(op);
         if rate > 0 {
-            let due = begin + Duration::from_secs(1) * u32_of(writer.meta.version - first) / u32_of(rate);
+            let due =
+                begin + Duration::from_secs(1) * u32_of(writer.meta.version - first) / u32_of(rate);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     }
@@ -190,7 +191,11 @@ impl Writer {
     fn vacuum(&mut self) -> Result<(), Failed> {
         let at = self.pick();
         let incremental = self.spec.or("auto_vacuum", 0) == 2 && self.rng.one_in(2);
-        let sql = if incremental { "PRAGMA incremental_vacuum" } else { "VACUUM" };
+        let sql = if incremental {
+            "PRAGMA incremental_vacuum"
+        } else {
+            "VACUUM"
+        };
         let conn = &self.conns[at];
         let run = || {
             let mut statement = conn.prepare(sql)?;
@@ -204,7 +209,11 @@ impl Writer {
     /// RESTART and TRUNCATE wait for readers: beside our own open read only PASSIVE is tried.
     fn checkpoint(&mut self) -> Result<(), Failed> {
         const MODES: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
-        let choice = if self.held.is_some() { 0 } else { self.rng.below(4) };
+        let choice = if self.held.is_some() {
+            0
+        } else {
+            self.rng.below(4)
+        };
         let mode = MODES[usize::try_from(choice).unwrap_or(0)];
         let at = self.pick();
         let busy: i64 = self.conns[at]
@@ -239,7 +248,10 @@ impl Writer {
                         return Err(("read", error));
                     }
                 };
-                assert_eq!(version, self.meta.version, "a new read sees the last commit");
+                assert_eq!(
+                    version, self.meta.version,
+                    "a new read sees the last commit"
+                );
                 self.held = Some(version);
             }
             Some(version) => {
@@ -259,7 +271,11 @@ impl Writer {
         }
         let end = Instant::now() + Duration::from_secs(10);
         while !self.step(Op::One) {
-            assert!(Instant::now() < end, "the last commit stays busy: {:?}", self.counts);
+            assert!(
+                Instant::now() < end,
+                "the last commit stays busy: {:?}",
+                self.counts
+            );
         }
         let slowest = self.slowest.as_micros();
         let mut report = Spec::new("writer")

@@ -21,7 +21,10 @@ fn history(n: u64) -> String {
 }
 
 fn reads(versions: impl IntoIterator<Item = u64>) -> String {
-    versions.into_iter().map(|v| format!("r 1 {v} {}\n", state(v))).collect()
+    versions
+        .into_iter()
+        .map(|v| format!("r 1 {v} {}\n", state(v)))
+        .collect()
 }
 
 /// The verdict on one reader's log.
@@ -59,19 +62,32 @@ fn too_little_fails() {
     let scratch = Scratch::new("nologs");
     std::fs::write(scratch.join("history"), history(9)).expect("write");
     check(&scratch.join("history"), &[], &some()).expect_err("no log at all");
-    check(&scratch.join("history"), &[scratch.join("absent")], &some()).expect_err("a log is absent");
+    check(&scratch.join("history"), &[scratch.join("absent")], &some())
+        .expect_err("a log is absent");
 }
 
 #[test]
 fn a_planted_read_fails() {
     let log = reads([1, 2]);
-    fails(&history(9), &format!("{log}r 1 3 {}\n", state(4)), "never committed");
+    fails(
+        &history(9),
+        &format!("{log}r 1 3 {}\n", state(4)),
+        "never committed",
+    );
     fails(&history(9), &reads([1, 10]), "never committed");
     fails(&history(9), &reads([1, 5, 4]), "version 4 after 5");
     let reconnected = format!("{}r 2 4 {}\n", reads([1, 5]), state(4));
     fails(&history(9), &reconnected, "version 4 after 5");
-    fails(&history(9), &format!("{log}e 1 11 meta malformed\n"), "error 11");
-    fails(&history(9), &format!("{log}v 1 rows differ\n"), "broken promise: rows differ");
+    fails(
+        &history(9),
+        &format!("{log}e 1 11 meta malformed\n"),
+        "error 11",
+    );
+    fails(
+        &history(9),
+        &format!("{log}v 1 rows differ\n"),
+        "broken promise: rows differ",
+    );
     fails(&history(9), &format!("{log}nonsense\n{log}"), "unreadable");
 }
 
@@ -96,7 +112,11 @@ fn a_missing_or_foreign_commit_fails() {
     fails(&without_intent, &reads([1]), "done 5");
     let without_done = whole.replace(&format!("done 5 {}\n", state(5)), "");
     fails(&without_done, &reads([1]), "intent of 6 while 5 is open");
-    fails(&whole.replace("done 5", "dune 5"), &reads([1]), "unreadable line");
+    fails(
+        &whole.replace("done 5", "dune 5"),
+        &reads([1]),
+        "unreadable line",
+    );
 }
 
 #[test]
@@ -119,7 +139,11 @@ fn an_intent_may_stay_open_only_at_a_kill() {
 #[test]
 fn a_lost_commit_is_found_at_the_next_start() {
     let lost = format!("{}start 8 {}\n", history(9), state(8));
-    fails(&lost, &reads([1]), "started at version 8, but 9 was committed");
+    fails(
+        &lost,
+        &reads([1]),
+        "started at version 8, but 9 was committed",
+    );
     let other = format!("{}start 9 {}\n", history(9), state(1));
     fails(&other, &reads([1]), "unknown state");
 }

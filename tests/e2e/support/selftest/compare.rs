@@ -19,7 +19,11 @@ fn copy(scratch: &Scratch) -> PathBuf {
 }
 
 fn flip(path: &Path, at: u64) {
-    let file = std::fs::File::options().read(true).write(true).open(path).expect("open");
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("open");
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).expect("read");
     file.write_all_at(&[byte[0] ^ 0xff], at).expect("write");
@@ -51,7 +55,10 @@ fn a_flipped_byte_is_found_with_its_page() {
         let at = (page - 1) * 4096 + 4000;
         flip(&copy, at);
         let why = verdict(&scratch, &copy).expect_err("a byte differs");
-        assert!(why.contains(&format!("1 pages differ, the first: [{page}]")), "{why}");
+        assert!(
+            why.contains(&format!("1 pages differ, the first: [{page}]")),
+            "{why}"
+        );
         flip(&copy, at);
     }
     flip(&copy, 61);
@@ -66,7 +73,10 @@ fn a_replicas_page_1_is_equal() {
     let scratch = Scratch::new("page1");
     populated(&scratch, Spec::default());
     let copy = copy(&scratch);
-    let file = std::fs::File::options().write(true).open(&copy).expect("open");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&copy)
+        .expect("open");
     file.write_all_at(&[3], 18).expect("write");
     file.write_all_at(&[9, 9, 9, 9], 40).expect("write");
     verdict(&scratch, &copy).expect("equal");
@@ -91,7 +101,10 @@ fn a_missing_page_and_an_added_one_are_found() {
     let short = scratch.join("short.db");
     std::fs::copy(scratch.join("app.db"), &short).expect("copy");
     let len = std::fs::metadata(&short).expect("length").len();
-    let file = std::fs::File::options().write(true).open(&short).expect("open");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&short)
+        .expect("open");
     file.set_len(len - 4096).expect("cut");
     verdict(&scratch, &short).expect_err("a page less");
 }
@@ -123,9 +136,12 @@ fn frames_in_the_log_count_as_pages() {
         .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(0))
         .expect("checkpoint");
     assert_eq!(partly, 0);
-    one.execute_batch("UPDATE acct SET bal = bal - 1 WHERE id = 1").expect("change");
+    one.execute_batch("UPDATE acct SET bal = bal - 1 WHERE id = 1")
+        .expect("change");
     verdict(&scratch, &copy).expect_err("one row differs");
-    other.execute_batch("UPDATE acct SET bal = bal - 1 WHERE id = 1").expect("change");
+    other
+        .execute_batch("UPDATE acct SET bal = bal - 1 WHERE id = 1")
+        .expect("change");
     verdict(&scratch, &copy).expect("level again, log restarted on one side");
 }
 
@@ -142,7 +158,10 @@ fn an_uncommitted_tail_is_ignored() {
     let wal = std::fs::File::open(scratch.join("app.db-wal")).expect("open");
     let read = walfile::read(&wal, u32::MAX).expect("read").expect("a WAL");
     let length = wal.metadata().expect("length").len();
-    assert!(length > 32 + u64::from(read.frames) * (24 + 4096), "nothing was spilled");
+    assert!(
+        length > 32 + u64::from(read.frames) * (24 + 4096),
+        "nothing was spilled"
+    );
     verdict(&scratch, &copy).expect("equal: the tail is not committed");
 }
 
@@ -175,10 +194,17 @@ fn the_wal_parser_agrees_with_sqlite_and_stops_at_damage() {
     };
     let whole = read(u32::MAX).expect("a WAL");
     assert_eq!((whole.frames, whole.commits), (frames, 2));
-    assert!(read(frames - 1).expect("a WAL").frames < frames, "the last commit is cut off");
+    assert!(
+        read(frames - 1).expect("a WAL").frames < frames,
+        "the last commit is cut off"
+    );
     let in_last = 32 + u64::from(frames - 1) * (24 + 4096) + 100;
     flip(&path, in_last);
-    assert_eq!(read(u32::MAX).expect("a WAL").commits, 1, "its commit is not valid");
+    assert_eq!(
+        read(u32::MAX).expect("a WAL").commits,
+        1,
+        "its commit is not valid"
+    );
     flip(&path, 17);
     assert!(read(u32::MAX).is_none(), "a damaged header");
 }

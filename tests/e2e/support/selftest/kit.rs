@@ -26,12 +26,19 @@ fn a_child_that_leaves_no_report_is_a_failure() {
     let scratch = Scratch::new("noreport");
     let command = std::process::Command::new("true");
     let mut child = Child::start_program(scratch.path(), "true", command, Spec::new("x"));
-    let why = child.finish(Duration::from_secs(10)).expect_err("no report");
+    let why = child
+        .finish(Duration::from_secs(10))
+        .expect_err("no report");
     assert!(why.contains("left no report"), "{why}");
 }
 
 fn shell(scratch: &Scratch, script: &str) -> Walcast {
-    Walcast::with_program(scratch.path(), "fake", Path::new("/bin/sh"), &["-c", script])
+    Walcast::with_program(
+        scratch.path(),
+        "fake",
+        Path::new("/bin/sh"),
+        &["-c", script],
+    )
 }
 
 #[test]
@@ -54,20 +61,36 @@ fn a_server_is_started_killed_and_started_again() {
 fn a_server_that_ends_or_stays_silent_is_an_error_with_its_log() {
     let scratch = Scratch::new("server-bad");
     let mut server = shell(&scratch, "echo 'no such file' >&2; exit 3");
-    let why = server.try_start(Duration::from_secs(10)).expect_err("it ends");
-    assert!(why.contains("ended") && why.contains("no such file"), "{why}");
+    let why = server
+        .try_start(Duration::from_secs(10))
+        .expect_err("it ends");
+    assert!(
+        why.contains("ended") && why.contains("no such file"),
+        "{why}"
+    );
     let mut server = shell(&scratch, "echo 'still busy' >&2; exec sleep 600");
-    let why = server.try_start(Duration::from_millis(300)).expect_err("no address");
-    assert!(why.contains("gave up") && why.contains("still busy"), "{why}");
+    let why = server
+        .try_start(Duration::from_millis(300))
+        .expect_err("no address");
+    assert!(
+        why.contains("gave up") && why.contains("still busy"),
+        "{why}"
+    );
 }
 
 #[test]
 fn addresses_and_positions_are_read_strictly() {
     let found = listening_on("x\nlistening on 127.0.0.1:80 \n").map(|a| a.port());
     assert_eq!(found, Some(80));
-    assert_eq!(listening_on("listening on 127.0.0.1:80"), None, "half a line");
+    assert_eq!(
+        listening_on("listening on 127.0.0.1:80"),
+        None,
+        "half a line"
+    );
     assert_eq!(listening_on("listening on soon\n"), None);
-    assert!(is_position("89abcdef01234567/0000000000000003:00000000000010f8"));
+    assert!(is_position(
+        "89abcdef01234567/0000000000000003:00000000000010f8"
+    ));
     for bad in [
         "",
         "89abcdef01234567/0000000000000003",

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::{open, populated};
-use crate::support::child::{Child, Spec};
 use crate::support::checker::Required;
+use crate::support::child::{Child, Spec};
 use crate::support::load::{Load, MODES};
 use crate::support::rng::Rng;
 use crate::support::{DEADLINE, Scratch, compare, python, scaled, wait_for};
@@ -16,9 +16,15 @@ fn all_readers_pass_beside_the_full_mix() {
     let scratch = Scratch::new("fullmix");
     let seed = Rng::seed_for("full mix on plain SQLite", 11);
     let db = scratch.join("app.db");
-    let options = Spec::default().with("seed", seed).with("blob_kb", 512).with("max_mb", 8);
+    let options = Spec::default()
+        .with("seed", seed)
+        .with("blob_kb", 512)
+        .with("max_mb", 8);
     let mut load = Load::new(scratch.path(), &db, options);
-    load.add_readers(&db, &Spec::default().with("wait_first", 1).with("hold_ms", 100));
+    load.add_readers(
+        &db,
+        &Spec::default().with("wait_first", 1).with("hold_ms", 100),
+    );
     load.start_writer();
     load.wait_commits(scaled(400, 4000));
     load.wait_reads(20);
@@ -35,7 +41,10 @@ fn all_readers_pass_beside_the_full_mix() {
 fn the_same_seed_makes_the_same_database() {
     let run = |commits: u64| {
         let scratch = Scratch::new("seed");
-        let options = Spec::default().with("seed", 3).with("commits", commits).with("blob_kb", 64);
+        let options = Spec::default()
+            .with("seed", 3)
+            .with("commits", commits)
+            .with("blob_kb", 64);
         let mut load = Load::new(scratch.path(), &scratch.join("app.db"), options);
         load.start_writer();
         let report = load.finish_writer(DEADLINE);
@@ -50,7 +59,9 @@ fn the_same_seed_makes_the_same_database() {
 #[test]
 fn the_writer_meets_no_busy_when_nobody_disturbs_it() {
     let scratch = Scratch::new("quiet");
-    let load_options = Spec::default().with("busy_timeout", 0).with("autocheckpoint", 1);
+    let load_options = Spec::default()
+        .with("busy_timeout", 0)
+        .with("autocheckpoint", 1);
     let mut load = Load::new(scratch.path(), &scratch.join("app.db"), load_options);
     load.start_writer();
     load.wait_commits(100);
@@ -62,21 +73,31 @@ fn the_writer_meets_no_busy_when_nobody_disturbs_it() {
 #[test]
 fn the_writer_counts_the_busy_that_somebody_adds() {
     let scratch = Scratch::new("disturbed");
-    let options = Spec::default().with("busy_timeout", 0).with("mix", "one").with("conns", 1);
+    let options = Spec::default()
+        .with("busy_timeout", 0)
+        .with("mix", "one")
+        .with("conns", 1);
     let mut load = Load::new(scratch.path(), &scratch.join("app.db"), options);
     load.start_writer();
     load.wait_commits(1);
     let other = open(&scratch);
-    other.busy_timeout(Duration::from_secs(10)).expect("timeout");
+    other
+        .busy_timeout(Duration::from_secs(10))
+        .expect("timeout");
     for _ in 0..3 {
-        other.execute_batch("BEGIN IMMEDIATE").expect("take the lock");
+        other
+            .execute_batch("BEGIN IMMEDIATE")
+            .expect("take the lock");
         // The writer is at work: with a timeout of 0 it meets the lock again and again.
         std::thread::sleep(Duration::from_millis(20));
         other.execute_batch("ROLLBACK").expect("let go");
         load.wait_commits(1);
     }
     let report = load.stop_writer();
-    let busy: u64 = report.prefixed("busy.one.").map(|(_, n)| n.parse().unwrap_or(0)).sum();
+    let busy: u64 = report
+        .prefixed("busy.one.")
+        .map(|(_, n)| n.parse().unwrap_or(0))
+        .sum();
     assert!(busy > 0, "{report:?}");
     load.assert_right(&Required::new(4, 0, 0));
 }
@@ -87,7 +108,10 @@ fn a_killed_writer_goes_on_where_it_was() {
     let db = scratch.join("app.db");
     let seed = Rng::seed_for("killed writer", 17);
     let mut rng = Rng::new(seed);
-    let options = Spec::default().with("seed", seed).with("blob_kb", 256).with("max_mb", 4);
+    let options = Spec::default()
+        .with("seed", seed)
+        .with("blob_kb", 256)
+        .with("max_mb", 4);
     let mut load = Load::new(scratch.path(), &db, options);
     load.add_reader(&db, "short", Spec::default().with("wait_first", 1));
     let kills = scaled(5, 30);
@@ -128,7 +152,9 @@ fn the_python_writer_goes_on_with_the_same_promises() {
 /// One reader of each kind reads `reads` times while nobody writes; gives the verdict.
 fn read_once(scratch: &Scratch, load: &mut Load, quick_every: u64) -> Vec<Result<(), String>> {
     let db = scratch.join("app.db");
-    let options = Spec::default().with("quick_every", quick_every).with("pause_us", 10);
+    let options = Spec::default()
+        .with("quick_every", quick_every)
+        .with("pause_us", 10);
     let mut kinds = vec!["rust"];
     if python::available().is_some() {
         kinds.push("python");
@@ -149,7 +175,10 @@ fn read_once(scratch: &Scratch, load: &mut Load, quick_every: u64) -> Vec<Result
                 _ => python::start(scratch.path(), &name, "reader.py", spec),
             };
             wait_for("five lines", || {
-                let lines = std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+                let lines = std::fs::read_to_string(&log)
+                    .unwrap_or_default()
+                    .lines()
+                    .count();
                 if lines >= 5 { Ok(()) } else { Err(child.log()) }
             });
             child.stop().expect("the reader ends");
@@ -162,14 +191,20 @@ fn read_once(scratch: &Scratch, load: &mut Load, quick_every: u64) -> Vec<Result
 /// Plants a fault by SQL; every reader must see it.
 fn planted(sql: &str, with: &str) {
     let scratch = Scratch::new("planted");
-    let mut load = populated(&scratch, Spec::default().with("mix", "hundred,ddl:1,blob:1"));
+    let mut load = populated(
+        &scratch,
+        Spec::default().with("mix", "hundred,ddl:1,blob:1"),
+    );
     for verdict in read_once(&scratch, &mut load, 2) {
         verdict.expect("right before the fault");
     }
     open(&scratch).execute_batch(sql).expect("plant");
     for verdict in read_once(&scratch, &mut load, 2) {
         let why = verdict.expect_err(sql);
-        assert!(why.contains(with), "{with:?} is not said for {sql:?}: {why}");
+        assert!(
+            why.contains(with),
+            "{with:?} is not said for {sql:?}: {why}"
+        );
     }
 }
 
@@ -190,7 +225,10 @@ fn a_reader_sees_a_broken_mirror() {
 #[test]
 fn a_reader_sees_a_stale_state() {
     planted("UPDATE meta SET version = version - 1", "never committed");
-    planted("UPDATE meta SET state = '0123456789abcdef'", "never committed");
+    planted(
+        "UPDATE meta SET state = '0123456789abcdef'",
+        "never committed",
+    );
 }
 
 #[test]
@@ -217,11 +255,19 @@ fn a_reader_sees_a_damaged_page() {
     let mut load = populated(&scratch, Spec::default().with("mix", "hundred"));
     let conn = Connection::open(scratch.join("app.db")).expect("open");
     let root: u32 = conn
-        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'a_h'", [], |r| r.get(0))
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'a_h'",
+            [],
+            |r| r.get(0),
+        )
         .expect("root page");
     drop(conn);
-    let file = std::fs::File::options().write(true).open(scratch.join("app.db")).expect("open");
-    file.write_all_at(&[0xee; 64], u64::from(root - 1) * 4096).expect("damage");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(scratch.join("app.db"))
+        .expect("open");
+    file.write_all_at(&[0xee; 64], u64::from(root - 1) * 4096)
+        .expect("damage");
     for verdict in read_once(&scratch, &mut load, 2) {
         verdict.expect_err("a damaged index");
     }

@@ -16,7 +16,10 @@ use super::load::Load;
 
 /// A database with some thousand rows of every kind, closed and checkpointed.
 fn populated(scratch: &Scratch, options: Spec) -> Load {
-    let options = options.with("commits", 60).with("blob_kb", 64).with("seed", 5);
+    let options = options
+        .with("commits", 60)
+        .with("blob_kb", 64)
+        .with("seed", 5);
     let mut load = Load::new(scratch.path(), &scratch.join("app.db"), options);
     load.start_writer();
     load.finish_writer(super::DEADLINE);

@@ -48,7 +48,10 @@ fn bytes_pass_and_are_counted() {
     let proxy = proxied();
     let mut stream = connect(&proxy);
     assert_eq!(round_trip(&mut stream, b"hello").expect("pass"), b"hello");
-    assert_eq!((proxy.to_server(), proxy.to_client(), proxy.accepted()), (5, 5, 1));
+    assert_eq!(
+        (proxy.to_server(), proxy.to_client(), proxy.accepted()),
+        (5, 5, 1)
+    );
 }
 
 #[test]
@@ -77,7 +80,9 @@ fn a_stall_holds_bytes_and_loses_none() {
     let mut back = [0; 5];
     assert!(stream.read(&mut back).is_err(), "nothing moves");
     proxy.stall(false);
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("timeout");
     stream.read_exact(&mut back).expect("it comes");
     assert_eq!(&back, b"later");
 }
@@ -91,7 +96,11 @@ fn one_byte_is_flipped_where_it_was_asked() {
     let back = round_trip(&mut stream, &[0; 10]).expect("pass");
     assert_eq!(back, [0, 0, 0, 0x55, 0, 0, 0, 0, 0, 0]);
     assert_eq!(proxy.flips(), 1);
-    assert_eq!(round_trip(&mut stream, &[0; 10]).expect("pass"), [0; 10], "once");
+    assert_eq!(
+        round_trip(&mut stream, &[0; 10]).expect("pass"),
+        [0; 10],
+        "once"
+    );
 }
 
 #[test]
@@ -106,7 +115,11 @@ fn a_cut_comes_after_its_bytes() {
     let _end = stream.read_to_end(&mut back);
     assert_eq!(back, [1; 7]);
     wait_for("the cut to be counted", || {
-        if proxy.cuts() == 1 { Ok(()) } else { Err(String::new()) }
+        if proxy.cuts() == 1 {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
     });
     round_trip(&mut connect(&proxy), &[1; 100]).expect("once");
 }

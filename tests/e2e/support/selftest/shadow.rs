@@ -31,7 +31,9 @@ fn committed(scratch: &Scratch, bytes: &[u8]) -> usize {
     let path = scratch.join("whole-wal");
     std::fs::write(&path, bytes).expect("write");
     let file = std::fs::File::open(&path).expect("open");
-    let wal = crate::support::walfile::read(&file, u32::MAX).expect("read").expect("a WAL");
+    let wal = crate::support::walfile::read(&file, u32::MAX)
+        .expect("read")
+        .expect("a WAL");
     32 + wal.frames as usize * FRAME
 }
 
@@ -70,7 +72,10 @@ fn a_whole_log_holds_every_commit_and_a_cut_one_names_what_is_missing() {
     let middle = 32 + 7 * FRAME;
     let index = lay_out(&scratch.join("shadow"), &bytes[..end], middle);
     let whole = read(&scratch).expect("a valid shadow");
-    assert_eq!((whole.indexes, whole.files, whole.wal_bytes), (1, 2, end as u64));
+    assert_eq!(
+        (whole.indexes, whole.files, whole.wal_bytes),
+        (1, 2, end as u64)
+    );
     assert!(whole.commits >= history.committed, "{whole:?}");
     assert_eq!(whole.missing(&history, 1), Vec::<u64>::new());
 
@@ -124,7 +129,10 @@ fn a_lost_commit_in_a_valid_log_is_named() {
     }
     text.push_str(&format!("intent {next} {line}\ndone {next} {line}\n"));
     let longer = History::parse(&text);
-    assert_eq!(read(&scratch).expect("valid").missing(&longer, 1), vec![next]);
+    assert_eq!(
+        read(&scratch).expect("valid").missing(&longer, 1),
+        vec![next]
+    );
 }
 
 fn state_of(history: &History) -> String {
