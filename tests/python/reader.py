@@ -23,6 +23,7 @@ class Reader:
         self.random = random.Random(int(spec.get("seed", 1)))
         self.log = common.AppendLog(spec["log"])
         self.waiting = spec.get("wait_first", "0") == "1"
+        self.isolate = spec.get("isolate", "1") == "1"
         self.conn = None
         self.op = "none"
         self.opened = self.reads = self.errors = self.violations = self.last = 0
@@ -75,7 +76,8 @@ class Reader:
             self.opened += 1
             self.conn = common.connect(self.db, self.timeout, self.mode == "readonly")
         self.op = "begin"
-        self.conn.execute("BEGIN")
+        if self.isolate:
+            self.conn.execute("BEGIN")
         meta = self.one("meta", common.SQL_META)
         if meta is None:
             raise Broken("meta has no row")
@@ -86,7 +88,8 @@ class Reader:
         if self.mode == "long":
             self.hold(meta)
         self.op = "commit"
-        self.conn.execute("COMMIT")
+        if self.isolate:
+            self.conn.execute("COMMIT")
         return meta
 
     def broken(self, text):

@@ -59,7 +59,8 @@ fn text(conn: &Connection, sql: &str) -> String {
 /// Options: `db`, `out` (one line `PAGE HASH` for each page). Reports `page_size`, `page_count`,
 /// `page1` (hex), `integrity`, `rows` (a digest of all rows through SQL), and `source`.
 pub fn main(spec: &Spec) -> Spec {
-    let db = spec.path("db");
+    // As SQLite does: `-wal` and `-shm` stand beside the file that a link leads to.
+    let db = std::fs::canonicalize(spec.path("db")).expect("resolve the database's path");
     let conn = ManuallyDrop::new(connect(&db));
     // A first read makes `-wal` and `-shm` when they do not exist.
     text(&conn, "SELECT count(*) FROM sqlite_schema");

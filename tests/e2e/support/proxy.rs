@@ -1,6 +1,7 @@
 //! A TCP proxy between replica and primary, in threads of the test: it cuts, refuses, stalls,
 //! delays, damages and counts. It also keeps one address for a primary that restarts on another.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +17,8 @@ const TICK: Duration = Duration::from_millis(5);
 struct Faults {
     flip_at: Option<u64>,
     cut_at: Option<u64>,
+    /// Each is armed by the cut before it, so that no byte passes between.
+    next_cuts: VecDeque<u64>,
 }
 
 #[derive(Default)]
@@ -102,6 +105,14 @@ impl Proxy {
     pub fn cut_after(&self, n: u64) {
         let at = self.to_client() + n;
         lock(&self.shared.faults).cut_at = Some(at);
+    }
+
+    /// `cut_after` the first number of bytes, then each other number after the cut before.
+    pub fn cut_after_each(&self, mut pieces: VecDeque<u64>) {
+        let first = pieces.pop_front();
+        let mut faults = lock(&self.shared.faults);
+        faults.cut_at = first.map(|n| self.to_client() + n);
+        faults.next_cuts = pieces;
     }
 
     pub fn to_client(&self) -> u64 {
@@ -244,8 +255,8 @@ fn pass_down(to: &mut TcpStream, bytes: &mut [u8], shared: &Shared) -> bool {
     let cut = faults.cut_at.filter(|&at| at < end);
     let kept = cut.map_or(bytes.len(), index);
     shared.to_client.fetch_add(kept as u64, Ordering::SeqCst);
-    if cut.is_some() {
-        faults.cut_at = None;
+    if let Some(at) = cut {
+        faults.cut_at = faults.next_cuts.pop_front().map(|n| at + n);
     }
     drop(faults);
     let written = to.write_all(&bytes[..kept]).is_ok();

@@ -3,7 +3,8 @@
 //! Options (`key=value`): `db`, `log`, `mode` (`short`, `long`, `reconnect`, `readonly`), `seed`,
 //! `busy_timeout` (ms, 1000), `pause_us` between reads (1000), `hold_ms` of a long read (up to,
 //! 500), `quick_every` reads a `quick_check` (200), `reads` (0: until told to stop), `wait_first`
-//! (1: until the first good read the database may be missing or empty).
+//! (1: until the first good read the database may be missing or empty), `isolate` (0: reads without
+//! a transaction, to prove that the checks notice).
 //!
 //! The log, one line each; `CONN` counts the connections it opened:
 //! ```text
@@ -61,6 +62,7 @@ struct Reader {
     last: u64,
     slowest: Duration,
     waiting: bool,
+    isolate: bool,
 }
 
 /// Runs to the end and gives the counts.
@@ -108,6 +110,7 @@ impl Reader {
             last: 0,
             slowest: Duration::ZERO,
             waiting: spec.or("wait_first", 0) == 1,
+            isolate: spec.or("isolate", 1) == 1,
         }
     }
 
@@ -192,7 +195,9 @@ impl Reader {
             None => self.open()?,
         };
         let conn = &*self.conn.insert(conn);
-        conn.execute_batch("BEGIN").during("begin")?;
+        if self.isolate {
+            conn.execute_batch("BEGIN").during("begin")?;
+        }
         let meta = Meta::load(conn).during("meta")?;
         let thorough = self.reads.is_multiple_of(4);
         let blob = self.rng.below(1 << 12).cast_signed();
@@ -204,7 +209,9 @@ impl Reader {
             let hold = Duration::from_millis(self.rng.between(1, self.hold_ms));
             hold_and_reread(conn, &meta, hold, &self.stop)?;
         }
-        conn.execute_batch("COMMIT").during("commit")?;
+        if self.isolate {
+            conn.execute_batch("COMMIT").during("commit")?;
+        }
         Ok(meta)
     }
 }

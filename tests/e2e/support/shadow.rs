@@ -13,6 +13,7 @@ use super::walfile;
 /// What one generation's files hold.
 #[derive(Debug, Default)]
 pub struct Shadow {
+    pub generations: u64,
     pub indexes: u64,
     pub files: u64,
     pub wal_bytes: u64,
@@ -48,6 +49,7 @@ fn sorted(dir: &Path) -> Result<Vec<PathBuf>, String> {
 pub fn read(dir: &Path, scratch: &Path) -> Result<Shadow, String> {
     let mut shadow = Shadow::default();
     for generation in sorted(&dir.join("generations"))? {
+        shadow.generations += 1;
         for index in sorted(&generation.join("wal"))? {
             let bytes = shadow.read_index(&index)?;
             shadow.take_wal(&index, &bytes, scratch)?;
@@ -69,7 +71,7 @@ impl Shadow {
                 .strip_suffix(".wal.lz4")
                 .and_then(|hex| u64::from_str_radix(hex, 16).ok())
                 .ok_or_else(|| format!("a foreign file: {}", path.display()))?;
-            // Retention may have taken the first files of an index, never one in the middle.
+            // Without its header an index cannot be proven: retention must take whole indexes.
             if bytes.len() as u64 != offset {
                 return Err(format!("{} follows byte {}", path.display(), bytes.len()));
             }
@@ -108,6 +110,12 @@ impl Shadow {
                 .insert(String::from_utf8_lossy(text).into_owned());
         }
         Ok(())
+    }
+
+    /// The oldest version that the log still holds.
+    pub fn first_version(&self) -> Option<u64> {
+        let hex = |m: &String| u64::from_str_radix(m.get(14..30)?, 16).ok();
+        self.marks.iter().filter_map(hex).min()
     }
 
     /// Versions of the history, from `first` on, that the log does not hold.

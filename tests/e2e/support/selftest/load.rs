@@ -149,6 +149,35 @@ fn the_python_writer_goes_on_with_the_same_promises() {
     load.assert_right(&Required::new(120, 10, 1));
 }
 
+/// Without a transaction a reader really sees parts of different commits, as it would on a replica
+/// that publishes half of one: short and long reads, in both languages, must notice.
+#[test]
+fn a_reader_notices_a_mixture_of_states() {
+    let has_python = python::available().is_some();
+    for mode in ["short", "long"] {
+        let scratch = Scratch::new("mixture");
+        let db = scratch.join("app.db");
+        let options = Spec::default().with("mix", "hundred").with("rows", 500);
+        let mut load = Load::new(scratch.path(), &db, options);
+        load.start_writer();
+        load.wait_commits(5);
+        let torn = Spec::default().with("isolate", 0).with("hold_ms", 50);
+        load.add_reader(&db, mode, torn.clone());
+        if has_python {
+            load.add_python_reader(&db, mode, torn);
+        }
+        load.wait_commits(1500);
+        load.stop_writer();
+        for report in load.stop_readers() {
+            assert_ne!(report.or("violations", 0), 0, "{mode}: {report:?}");
+        }
+        let why = load
+            .verdict(&Required::new(5, 0, 0))
+            .expect_err("mixtures were seen");
+        assert!(why.contains("broken promise"), "{why}");
+    }
+}
+
 /// One reader of each kind reads `reads` times while nobody writes; gives the verdict.
 fn read_once(scratch: &Scratch, load: &mut Load, quick_every: u64) -> Vec<Result<(), String>> {
     let db = scratch.join("app.db");

@@ -122,6 +122,15 @@ fn a_cut_comes_after_its_bytes() {
         }
     });
     round_trip(&mut connect(&proxy), &[1; 100]).expect("once");
+    proxy.cut_after_each([5, 3].into());
+    for n in [5, 3] {
+        let mut stream = connect(&proxy);
+        stream.write_all(&[2; 100]).expect("send");
+        back.clear();
+        let _end = stream.read_to_end(&mut back);
+        assert_eq!(back, vec![2; n]);
+    }
+    round_trip(&mut connect(&proxy), &[1; 100]).expect("no third");
 }
 
 #[test]
