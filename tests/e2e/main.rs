@@ -11,7 +11,7 @@ mod support;
 
 // The scenarios need a working walcast. Each line is switched on when its part exists.
 // mod capture;
-// mod readers;
 // mod kills;
 // mod network;
+// mod readers;
 // mod shapes;

@@ -165,7 +165,7 @@ fn write_pages(
     let mut page1 = Vec::new();
     for number in 1..=page_count {
         let at = (number - 1) * page_size;
-        if at == LOCK_BYTE {
+        if is_lock_byte_page(number, page_size) {
             writeln!(out, "{number} lock-byte")?;
             continue;
         }
@@ -186,6 +186,11 @@ fn write_pages(
     }
     out.flush()?;
     Ok(page1)
+}
+
+/// SQLite locks bytes in this page and never stores anything there.
+pub fn is_lock_byte_page(number: u64, page_size: u64) -> bool {
+    (number - 1) * page_size == LOCK_BYTE
 }
 
 /// What a replica's page 1 may differ in: the write version and the schema cookie.

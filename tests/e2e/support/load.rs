@@ -212,3 +212,24 @@ impl Load {
         History::read(&self.history)
     }
 }
+
+impl Drop for Load {
+    /// A test that gave up waiting has not asked the checker: what the readers met is the cause
+    /// more often than not.
+    fn drop(&mut self) {
+        const SHOWN: usize = 10;
+        if !std::thread::panicking() {
+            return;
+        }
+        for (_, log) in &self.readers {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let (good, bad): (Vec<_>, Vec<_>) = text.lines().partition(|l| l.starts_with("r "));
+            let name = log.file_name().unwrap_or_default().to_string_lossy();
+            let (good, count) = (good.len(), bad.len());
+            eprintln!("--- {name}: {good} good reads, {count} errors and broken promises ---");
+            for line in bad.iter().take(SHOWN) {
+                eprintln!("{line}");
+            }
+        }
+    }
+}

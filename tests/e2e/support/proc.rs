@@ -154,9 +154,16 @@ impl Walcast {
     }
 
     /// In how many lines `needle` stands, over all runs.
+    ///
+    /// # Panics
+    /// When a log cannot be read: a count of nothing would look like a good answer.
     pub fn count_in_logs(&self, needle: &str) -> usize {
         (1..=self.runs)
-            .map(|run| std::fs::read_to_string(self.log_path(run)).unwrap_or_default())
+            .map(|run| {
+                let path = self.log_path(run);
+                std::fs::read_to_string(&path)
+                    .unwrap_or_else(|e| panic!("read the log {}: {e}", path.display()))
+            })
             .map(|text| text.lines().filter(|l| l.contains(needle)).count())
             .sum()
     }

@@ -9,6 +9,7 @@ use super::{open, populated};
 use crate::support::Scratch;
 use crate::support::child::Spec;
 use crate::support::compare::{compare, query};
+use crate::support::dump::is_lock_byte_page;
 use crate::support::walfile;
 
 /// A copy of the closed database, for planting.
@@ -207,4 +208,13 @@ fn the_wal_parser_agrees_with_sqlite_and_stops_at_damage() {
     );
     flip(&path, 17);
     assert!(read(u32::MAX).is_none(), "a damaged header");
+}
+
+#[test]
+fn the_lock_byte_page_is_the_one_at_1_gib() {
+    for (page_size, number) in [(512, 2_097_153), (4096, 262_145), (65536, 16385)] {
+        assert!(is_lock_byte_page(number, page_size));
+        assert!(!is_lock_byte_page(number - 1, page_size));
+        assert!(!is_lock_byte_page(number + 1, page_size));
+    }
 }

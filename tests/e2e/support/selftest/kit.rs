@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::child::{Child, Spec, run};
 use crate::support::proc::{Walcast, is_position, listening_on};
 use crate::support::rng::Rng;
-use crate::support::{Scratch, poll_for};
+use crate::support::{Scratch, poll_for, skip_if_allowed};
 
 #[test]
 fn a_child_reports_and_a_failed_one_says_why() {
@@ -128,4 +128,15 @@ fn waiting_ends_with_the_last_refusal() {
     let limit = Duration::from_millis(30);
     let why = poll_for("never", limit, || Err::<(), _>("not yet".to_owned())).expect_err("never");
     assert!(why.contains("never") && why.contains("not yet"), "{why}");
+}
+
+#[test]
+fn a_skip_is_loud() {
+    skip_if_allowed("self-test of skipping", false);
+}
+
+#[test]
+#[should_panic(expected = "SKIP is a failure here")]
+fn a_skip_is_a_failure_where_all_is_required() {
+    skip_if_allowed("self-test of skipping", true);
 }
