@@ -51,6 +51,8 @@ impl Local {
                 }
             }
             first += count as u32;
+            // Nothing here is taken back, and a large database must not fill the memory with what could be.
+            self.sums.commit();
         }
         self.sums.resize(pages);
         self.sums.commit();
