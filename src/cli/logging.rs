@@ -13,16 +13,19 @@ pub struct LogArgs {
 }
 
 /// The filter that a level stands for. A plain level is walcast's: HTTP/2 has a line for each frame.
-fn directives(level: &str) -> String {
+fn directives(level: &str) -> Option<String> {
     match level {
-        "off" => "off".to_owned(),
-        "error" | "warn" | "info" | "debug" | "trace" => format!("warn,walcast={level}"),
-        filter => filter.to_owned(),
+        "off" => Some("off".to_owned()),
+        "error" | "warn" | "info" | "debug" | "trace" => Some(format!("warn,walcast={level}")),
+        // A lone word that is no level would be taken as the name of a module, and everything else be silent.
+        filter => filter.contains('=').then(|| filter.to_owned()),
     }
 }
 
 fn filter(level: &str) -> Result<String, String> {
-    let directives = directives(level);
+    let directives = directives(level).ok_or_else(|| {
+        "write off, error, warn, info, debug, trace, or MODULE=LEVEL,...".to_owned()
+    })?;
     match EnvFilter::try_new(&directives) {
         Ok(_) => Ok(directives),
         Err(error) => Err(format!("{error}; write a level such as info")),

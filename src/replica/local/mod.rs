@@ -3,13 +3,15 @@
 //! WRITE is held from attach to detach. So no other process can write, and none can restart the log; a reader that asks
 //! for a FULL, RESTART or TRUNCATE checkpoint gets what a PASSIVE one gives, as beside any busy writer.
 
+mod restart;
+mod scan;
+
 use super::log::{Log, NewFrame};
 use super::record::Mark;
 use crate::disk::{self, File, fault};
-use crate::format::dbheader::{to_primary, to_replica};
+use crate::format::dbheader::to_replica;
 use crate::format::dbsum::page_hash;
-use crate::format::wal::{Cksum, WalHeader};
-use crate::format::walindex::{CKPT, WRITE};
+use crate::format::walindex::WRITE;
 use crate::format::walindex::{IndexHeader, READMARK_NOT_USED, read_slot};
 use crate::sqlite::{SqliteError, WalIndex};
 use crate::sums::Sums;
@@ -188,75 +190,6 @@ impl Local {
         Ok((self.db.len("db.size")? / u64::from(self.page_size)) as u32)
     }
 
-    /// Takes the hashes that a fresh seed made while it wrote the file, instead of a scan.
-    pub fn adopt(&mut self, sums: Sums, page1: Vec<u8>) {
-        self.sums = sums;
-        self.page1 = page1;
-    }
-
-    /// Reads every page and makes the table of hashes.
-    pub fn scan(&mut self) -> Result<()> {
-        let pages = self.page_count()?;
-        let size = self.page_size as usize;
-        let mut in_log = HashSet::new();
-        let mut page = vec![0; size];
-        for frame in 1..=self.published.mx_frame {
-            let pgno = self.index.page_of(frame)?;
-            self.log.read_page(frame, &mut page)?;
-            if pgno <= pages {
-                in_log.insert(pgno);
-                self.enter(pgno, &mut page)?;
-            }
-        }
-        let step = (1 << 20) / size;
-        let mut buffer = vec![0; step * size];
-        let mut first = 1;
-        while first <= pages {
-            let count = step.min((pages - first + 1) as usize);
-            let offset = u64::from(first - 1) * size as u64;
-            let read = self
-                .db
-                .read_at("db.scan", &mut buffer[..count * size], offset)?;
-            buffer[read..count * size].fill(0);
-            for (i, page) in buffer[..count * size].chunks_exact_mut(size).enumerate() {
-                let pgno = first + i as u32;
-                if !in_log.contains(&pgno) {
-                    enter(
-                        &mut self.sums,
-                        &mut self.page1,
-                        self.cookie_delta,
-                        pgno,
-                        page,
-                    )?;
-                }
-            }
-            first += count as u32;
-        }
-        self.sums.resize(pages);
-        self.sums.commit();
-        Ok(())
-    }
-
-    fn enter(&mut self, pgno: u32, page: &mut [u8]) -> disk::Result<()> {
-        enter(
-            &mut self.sums,
-            &mut self.page1,
-            self.cookie_delta,
-            pgno,
-            page,
-        )
-    }
-
-    /// Counts page 1 with another constant of the schema cookie, after [`Local::scan`].
-    pub fn use_cookie_delta(&mut self, delta: u32) -> disk::Result<()> {
-        to_replica(&mut self.page1, self.cookie_delta);
-        to_primary(&mut self.page1, delta);
-        self.cookie_delta = delta;
-        self.sums.set(1, page_hash(1, &self.page1))?;
-        self.sums.commit();
-        Ok(())
-    }
-
     /// True if the header is the one that we published last.
     pub fn check_untouched(&self) -> Result<()> {
         match self.index.header() {
@@ -379,74 +312,6 @@ impl Local {
         Ok(())
     }
 
-    /// Begins the log at its start again, if all is checkpointed and no reader uses it. `false`: not now.
-    pub fn try_restart(&mut self) -> Result<bool> {
-        self.restart_with(self.page_size)
-    }
-
-    fn restart_with(&mut self, page_size: u32) -> Result<bool> {
-        let (frames, backfill) = self.backfill();
-        let needed = frames > 0 || page_size != self.page_size;
-        if self.log.next() != frames
-            || backfill != frames
-            || !needed
-            || !self.index.lock(CKPT, Exclusive)?
-        {
-            return Ok(false);
-        }
-        let done = self.restart_under_ckpt(page_size);
-        self.index.unlock(CKPT, Exclusive)?;
-        done
-    }
-
-    fn restart_under_ckpt(&mut self, page_size: u32) -> Result<bool> {
-        self.check_untouched()?;
-        // A reader's own checkpoint may run at synchronous=OFF: what the log alone kept safe must be in the file first.
-        self.db.sync_data("restart.sync-db")?;
-        if !self.index.lock_range(read_slot(1), 4, Exclusive)? {
-            return Ok(false);
-        }
-        let header = self.log.next_header(page_size);
-        let index = IndexHeader {
-            mx_frame: 0,
-            salt: header.salt,
-            frame_cksum: Cksum::default(),
-            page_count: self.page_count()?,
-            ..self.published
-        };
-        self.index.restart(&index);
-        fault::point("restart.published");
-        self.published = index;
-        self.log.restart(header);
-        self.page_size = page_size;
-        let kept = if self.log.file().len("wal.size")? > 256 << 20 {
-            self.log.file().set_len("wal.truncate", 0)
-        } else {
-            Ok(())
-        };
-        self.index.unlock_range(read_slot(1), 4, Exclusive)?;
-        fault::point("restart.done");
-        kept?;
-        Ok(true)
-    }
-
-    /// Prepares for a snapshot in place: hashes begin at nothing, page 1 gets another constant. `false`: the page size
-    /// differs and a reader still uses the log; try again.
-    pub fn begin_seed(
-        &mut self,
-        directory: &Path,
-        page_size: u32,
-        cookie_delta: u32,
-    ) -> Result<bool> {
-        self.abandon()?;
-        if page_size != self.page_size && !self.restart_with(page_size)? {
-            return Ok(false);
-        }
-        self.sums = Sums::create(directory, page_size)?;
-        self.cookie_delta = cookie_delta;
-        Ok(true)
-    }
-
     /// Ends a snapshot in place: page 1 once more, as the frame that commits.
     pub fn publish_seed(
         &mut self,
@@ -468,22 +333,6 @@ impl Local {
         result
     }
 
-    /// The primary's bytes of a page as readers see it now.
-    pub fn read_page(&mut self, pgno: u32, page: &mut [u8]) -> Result<()> {
-        match self.index.find(pgno, self.published.mx_frame)? {
-            Some(frame) => self.log.read_page(frame, page)?,
-            None => {
-                let offset = u64::from(pgno - 1) * u64::from(self.page_size);
-                let read = self.db.read_at("db.read", page, offset)?;
-                page[read..].fill(0);
-            }
-        }
-        if pgno == 1 {
-            to_primary(page, self.cookie_delta);
-        }
-        Ok(())
-    }
-
     /// True if the paths still lead to the files that are open here.
     pub fn check_files(&self) -> Result<()> {
         for (file, what) in [
@@ -499,44 +348,6 @@ impl Local {
         }
         Ok(())
     }
-
-    /// Gives applications their database back: page 1 says again that it can be written. WRITE is released.
-    pub fn release_writable(mut self) -> Result<WalHeader> {
-        self.abandon()?;
-        self.check_untouched()?;
-        let mut page1 = vec![0; self.page_size as usize];
-        self.read_page(1, &mut page1)?;
-        // Readers have cached the schema under the cookie they saw: it stays, only the write version changes.
-        to_replica(&mut page1, self.cookie_delta);
-        page1[18] = 2;
-        let first = self.log.next() + 1;
-        let page_count = self.page_count()?;
-        self.log.append(std::iter::once(NewFrame {
-            pgno: 1,
-            commit_size: page_count,
-            page: &page1,
-        }))?;
-        self.index.append(first, 1)?;
-        self.show(page_count);
-        self.log.file().sync_data("detach.sync-wal")?;
-        self.index.unlock(WRITE, Exclusive)?;
-        Ok(*self.log.header())
-    }
-}
-
-fn enter(
-    sums: &mut Sums,
-    page1: &mut Vec<u8>,
-    cookie_delta: u32,
-    pgno: u32,
-    page: &mut [u8],
-) -> disk::Result<()> {
-    if pgno == 1 {
-        to_primary(page, cookie_delta);
-        page1.clear();
-        page1.extend_from_slice(page);
-    }
-    sums.set(pgno, page_hash(pgno, page))
 }
 
 fn busy(path: &Path, what: &'static str) -> LocalError {
