@@ -7,6 +7,7 @@ pub mod disk;
 pub mod format;
 pub mod model;
 pub mod ownership;
+pub mod primary;
 pub mod replica;
 pub mod server;
 pub mod sqlite;
