@@ -8,6 +8,8 @@ pub mod disk;
 pub mod format;
 pub mod model;
 pub mod ownership;
+pub mod replica;
+pub mod server;
 pub mod sqlite;
 pub mod sums;
 pub mod sys;

@@ -18,13 +18,6 @@ const QUICK: Duration = Duration::from_secs(10);
 /// Calls that wait for a database to be let go, or checkpointed.
 const SLOW: Duration = Duration::from_secs(120);
 
-/// The answer of `GetPosition`.
-#[derive(Clone, Copy, Debug)]
-pub struct PositionNow {
-    /// `None`: the database has none yet.
-    pub position: Option<Position>,
-}
-
 /// The answer of `WaitForPosition`.
 #[derive(Clone, Copy, Debug)]
 pub struct Waited {
@@ -102,17 +95,15 @@ impl Admin {
         self.check(parse_position("position", text)).map(Some)
     }
 
-    /// The position of a database.
-    pub async fn position(&self, database: &str) -> Result<PositionNow> {
+    /// The position of a database; `None`: it has none yet.
+    pub async fn position(&self, database: &str) -> Result<Option<Position>> {
         let request = pb::GetPositionRequest {
             database: database.to_owned(),
         };
         let answer = self
             .call(QUICK, self.positions().get_position(request))
             .await?;
-        Ok(PositionNow {
-            position: self.position_or_none(&answer.position)?,
-        })
+        self.position_or_none(&answer.position)
     }
 
     /// Waits until a database has reached a position, at most `max_wait`.
@@ -127,10 +118,9 @@ impl Admin {
             position: position.to_string(),
             max_wait: Some(prost_types::Duration::try_from(max_wait).unwrap_or_default()),
         };
-        let call = self.positions();
-        let mut call = call;
+        let mut positions = self.positions();
         let answer = self
-            .call(max_wait + QUICK, call.wait_for_position(request))
+            .call(max_wait + QUICK, positions.wait_for_position(request))
             .await?;
         Ok(Waited {
             reached: answer.reached,
@@ -191,16 +181,15 @@ impl Admin {
         Ok((position, answer.continuous))
     }
 
-    /// Ends the replication of a replica's database; its last position and its file.
-    pub async fn detach(&self, database: &str) -> Result<(Position, String)> {
+    /// Ends the replication of a replica's database; the position that it holds, if that is known, and its file.
+    pub async fn detach(&self, database: &str) -> Result<(Option<Position>, String)> {
         let request = pb::DetachDatabaseRequest {
             database: database.to_owned(),
         };
         let answer = self
             .call(SLOW, self.operations().detach_database(request))
             .await?;
-        let position = self.check(parse_position("position", &answer.position))?;
-        Ok((position, answer.path))
+        Ok((self.position_or_none(&answer.position)?, answer.path))
     }
 
     /// The health of a database, or of the server (`""`), as load balancers see it.

@@ -57,24 +57,24 @@ pub const READMARK_NOT_USED: u32 = 0xffff_ffff;
 pub const READERS: usize = 5;
 
 /// Lock slot of the writer, as `xShmLock` takes it.
-pub const WRITE: i32 = 0;
+pub const WRITE: u32 = 0;
 
 /// Lock slot of a checkpoint.
-pub const CKPT: i32 = 1;
+pub const CKPT: u32 = 1;
 
 /// Lock slot of a recovery.
-pub const RECOVER: i32 = 2;
+pub const RECOVER: u32 = 2;
 
 /// Lock slot of readers that take everything from the database file.
-pub const READ0: i32 = 3;
+pub const READ0: u32 = 3;
 
 /// The words of the header that its checksum covers: all before it.
 const SUMMED_WORDS: usize = 10;
 
 /// Lock slot of readers under `aReadMark[i]` (`WAL_READ_LOCK`); `i` is below [`READERS`].
-pub const fn read_slot(i: usize) -> i32 {
-    debug_assert!(i < READERS);
-    READ0 + i as i32
+pub const fn read_slot(i: u32) -> u32 {
+    debug_assert!((i as usize) < READERS);
+    READ0 + i
 }
 
 /// The header's content. Its version and checksum are implied.

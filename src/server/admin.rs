@@ -70,7 +70,7 @@ impl AdminService for Admin {
             .replica()?;
         let (position, path) = replica.detach().await?;
         Ok(Response::new(pb::DetachDatabaseResponse {
-            position: position.to_string(),
+            position: position.map(|p| p.to_string()).unwrap_or_default(),
             path: path.display().to_string(),
         }))
     }

@@ -54,8 +54,8 @@ pub trait PrimaryDatabase: Database {
 pub trait ReplicaDatabase: Database {
     /// Whether its readers have ever seen the primary's newest state.
     fn has_caught_up_once(&self) -> bool;
-    /// Ends replication for good and leaves an ordinary database.
-    async fn detach(&self) -> Result<(Position, PathBuf), Refusal>;
+    /// Ends replication for good and leaves an ordinary database; the position that it holds, if that is known.
+    async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal>;
 }
 
 /// One database with the role that this server has for it.

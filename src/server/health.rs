@@ -9,7 +9,9 @@ use super::database::{Registry, Served};
 use super::shared::Shared;
 use crate::model::DatabaseState;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -72,12 +74,13 @@ pub(super) async fn begin(shared: &Shared) -> (HealthReporter, BTreeMap<String, 
     (reporter, known)
 }
 
-/// Keeps the reporter true until the drain begins; then nothing serves. Never returns.
+/// Keeps the reporter true until the drain begins; then nothing serves, and `told` is cancelled. Never returns.
 pub(super) async fn keep(
     shared: &Shared,
     reporter: HealthReporter,
     mut known: BTreeMap<String, bool>,
-) -> std::convert::Infallible {
+    told: &CancellationToken,
+) -> Infallible {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -89,5 +92,6 @@ pub(super) async fn keep(
     }
     let none = known.keys().map(|name| (name.clone(), false)).collect();
     report(&reporter, &mut known, none).await;
+    told.cancel();
     std::future::pending().await
 }

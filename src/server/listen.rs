@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic_health::pb::health_server::HealthServer;
@@ -95,9 +96,12 @@ pub async fn serve(
     let serving = routes(&shared, &reporter)?
         .serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await });
     tokio::pin!(serving);
-    let health = health::keep(&shared, reporter, known);
+    let told = CancellationToken::new();
+    let health = health::keep(&shared, reporter, known, &told);
     let end = async {
         shutdown.await;
+        shared.draining.cancel();
+        told.cancelled().await;
         let deadline = Instant::now() + config.drain_timeout;
         let drained = drain(&shared, deadline).await;
         shared.closing.cancel();
@@ -144,7 +148,6 @@ fn routes(shared: &Arc<Shared>, reporter: &HealthReporter) -> Result<Router, Ser
 }
 
 async fn drain(shared: &Shared, deadline: Instant) -> Drained {
-    shared.draining.cancel();
     shared.streams.close();
     tracing::info!(streams = shared.streams.len(), "draining");
     let work = async {

@@ -58,6 +58,7 @@ impl PositionService for Positions {
         // What is there is the first item.
         points.mark_changed();
         let source = WatchSource {
+            served: served.clone(),
             points,
             draining: self.0.draining.clone(),
             sent: None,
@@ -152,6 +153,7 @@ async fn reach(
 
 /// Positions as they change; what comes faster than the peer reads is left out.
 struct WatchSource {
+    served: Served,
     points: watch::Receiver<Option<Point>>,
     draining: CancellationToken,
     sent: Option<Position>,
@@ -164,13 +166,13 @@ impl Source for WatchSource {
 
     async fn next(&mut self) -> Option<Self::Item> {
         while !self.over {
-            let changed = tokio::select! {
-                changed = self.points.changed() => changed.is_ok(),
-                () = self.draining.cancelled() => false,
+            let end = tokio::select! {
+                changed = self.points.changed() => changed.err().map(|_| stopped(self.served.database())),
+                () = self.draining.cancelled() => Some(draining()),
             };
-            if !changed {
+            if let Some(refusal) = end {
                 self.over = true;
-                return Some(Err(draining().into()));
+                return Some(Err(refusal.into()));
             }
             let now = self.points.borrow_and_update().map(|point| point.position);
             if let Some(position) = now

@@ -11,7 +11,6 @@ use crate::format::walindex::{
     PGNO_OFFSET_FIRST, READMARK_NOT_USED, REGION_PAGES, hash, next_slot, region_of, zero_frame,
 };
 use crate::sys::{LockKind, Shm, ShmError};
-use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -293,10 +292,5 @@ impl WalIndex {
         for slot in 2..5 {
             self.set_mark(slot, READMARK_NOT_USED);
         }
-    }
-
-    /// Ends the use of the index and gives the connection back.
-    pub fn into_connection(self) -> Connection {
-        self.shm.into_connection()
     }
 }

@@ -44,8 +44,9 @@ pub struct Shm {
     lock: unsafe extern "C" fn(*mut ffi::sqlite3_file, c_int, c_int, c_int) -> c_int,
     barrier: unsafe extern "C" fn(*mut ffi::sqlite3_file),
     regions: Vec<NonNull<u32>>,
+    held: Vec<(u32, u32, LockKind)>,
     // Last, so that it closes after all that points into it.
-    connection: Connection,
+    _connection: Connection,
 }
 
 // SAFETY: the pointers lead into memory that `connection` keeps alive, and every use of the file goes through `&mut
@@ -85,7 +86,8 @@ impl Shm {
                 lock,
                 barrier,
                 regions: Vec::new(),
-                connection,
+                held: Vec::new(),
+                _connection: connection,
             }),
             _ => Err(ShmError::Unsupported),
         }
@@ -126,7 +128,10 @@ impl Shm {
     /// Takes `count` locks from `first` on, all or none; `false` if another connection is in the way.
     pub fn lock(&mut self, first: u32, count: u32, kind: LockKind) -> Result<bool, ShmError> {
         match self.call_lock(first, count, kind, ffi::SQLITE_SHM_LOCK) {
-            ffi::SQLITE_OK => Ok(true),
+            ffi::SQLITE_OK => {
+                self.held.push((first, count, kind));
+                Ok(true)
+            }
             ffi::SQLITE_BUSY => Ok(false),
             code => Err(ShmError::Code("lock", code)),
         }
@@ -134,6 +139,7 @@ impl Shm {
 
     /// Gives locks back that were taken by one call of [`Shm::lock`] with the same arguments.
     pub fn unlock(&mut self, first: u32, count: u32, kind: LockKind) -> Result<(), ShmError> {
+        self.held.retain(|held| *held != (first, count, kind));
         match self.call_lock(first, count, kind, ffi::SQLITE_SHM_UNLOCK) {
             ffi::SQLITE_OK => Ok(()),
             code => Err(ShmError::Code("unlock", code)),
@@ -173,9 +179,14 @@ impl Shm {
         // SAFETY: as for `word`; a 16-bit unit of the region is aligned to 2.
         unsafe { AtomicU16::from_ptr(base.as_ptr().cast::<u16>().add(slot)) }
     }
+}
 
-    /// Ends the use of the shared memory and gives the connection back (to run SQL on, or to close).
-    pub fn into_connection(self) -> Connection {
-        self.connection
+impl Drop for Shm {
+    fn drop(&mut self) {
+        // SQLite does not expect a connection to close with locks, and would leave them to the other connections of
+        // this process for ever.
+        for (first, count, kind) in std::mem::take(&mut self.held) {
+            let _ = self.call_lock(first, count, kind, ffi::SQLITE_SHM_UNLOCK);
+        }
     }
 }

@@ -247,7 +247,7 @@ impl TryFrom<pb::SnapshotPages> for SnapshotPages {
     fn try_from(pages: pb::SnapshotPages) -> Result<SnapshotPages> {
         let size = pages.size;
         // The page size is known to the stream's owner alone; every page size is a multiple of the smallest.
-        if size == 0 || size as usize > MAX_CHUNK || size % 512 != 0 {
+        if size == 0 || size as usize > MAX_CHUNK || !size.is_multiple_of(512) {
             let expected = "whole pages, at most 1 MiB";
             return Err(WireError::new("snapshot_pages.size", size, expected));
         }

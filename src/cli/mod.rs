@@ -1,0 +1,112 @@
+//! The command line: one file for each command.
+
+mod client;
+mod database;
+mod detach;
+mod exit;
+mod logging;
+mod primary;
+mod process;
+mod replica;
+mod serve;
+mod status;
+mod table;
+mod units;
+
+pub use exit::{Exit, Failure};
+pub use process::{allow_many_files, end_on_panic};
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Live read replicas for SQLite, over gRPC.
+///
+/// `walcast primary` captures what an application commits to its database; `walcast replica` keeps a copy of it that
+/// other programs read while it changes. The other commands look at running servers and steer them.
+#[derive(Debug, Parser)]
+#[command(name = "walcast", version, max_term_width = 110, after_help = exit::HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Primary(primary::PrimaryArgs),
+    Replica(replica::ReplicaArgs),
+    Status(status::StatusArgs),
+    Position(client::PositionArgs),
+    Wait(client::WaitArgs),
+    Pause(client::PauseArgs),
+    Resume(client::ResumeArgs),
+    Detach(detach::DetachArgs),
+    Health(client::HealthArgs),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Primary(args) => primary::run(args),
+            Command::Replica(args) => replica::run(args),
+            Command::Status(args) => status::run(args),
+            Command::Position(args) => client::position(args),
+            Command::Wait(args) => client::wait(args),
+            Command::Pause(args) => client::pause(args),
+            Command::Resume(args) => client::resume(args),
+            Command::Detach(args) => detach::run(args),
+            Command::Health(args) => client::health(args),
+        };
+        match result {
+            Ok(exit) => exit.into(),
+            Err(failure) => {
+                eprintln!("walcast: {failure}");
+                failure.exit().into()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_readme_parses() {
+        for line in [
+            "walcast primary --db app.db --listen 127.0.0.1:4040",
+            "walcast primary --db app.db --db b=other.db --retain-size 512MiB --retain-age 1h30m --heartbeat 500ms",
+            "walcast replica --upstream http://127.0.0.1:4040 --db app.db=/replica/app.db --listen 127.0.0.1:4041",
+            "walcast replica --upstream http://h:1 --db a --max-staleness 10s --scrub-interval 24h --wal-soft-limit 1MiB",
+            "walcast status --server http://127.0.0.1:4040",
+            "walcast status --server http://127.0.0.1:4040 --json",
+            "walcast position --server http://127.0.0.1:4041 --db app.db",
+            "walcast wait --server http://h:1 --db a --position 89abcdef01234567/0000000000000003:00000000000010f8 --max-wait 5s",
+            "walcast pause --server http://h:1 --db app.db",
+            "walcast resume --server http://h:1 --db app.db",
+            "walcast detach --server http://h:1 --db app.db",
+            "walcast detach --db /replica/app.db",
+            "walcast health --server http://h:1",
+        ] {
+            Cli::try_parse_from(line.split_whitespace()).expect(line);
+        }
+        for line in [
+            "walcast primary",
+            "walcast primary --db a --retain-size 1",
+            "walcast primary --db a --heartbeat 0s",
+            "walcast primary --db a --log-level nonsense",
+            "walcast primary --db a --log-level walcast=loud",
+            "walcast replica --db a",
+            "walcast wait --server http://h:1 --db a --position 1",
+            "walcast nonsense",
+        ] {
+            Cli::try_parse_from(line.split_whitespace()).expect_err(line);
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! The thread that owns the local database: it asks [`Machine`] what a message means and does it.
+
+use super::checkpointer::{Checkpointer, Done};
+use super::local::{Local, LocalError, PageRef};
+use super::machine::{Action, Machine, Pages, StreamError};
+use super::open::{OpenError, Opened, open_local};
+use super::record::{Durable, Mark, Record};
+use super::seed::FreshSeed;
+use super::shared::Shared;
+use crate::disk::{self, File};
+use crate::model::Message;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Why a message could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The stream cannot be believed.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The local database failed.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The local database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl From<disk::DiskError> for ApplyError {
+    fn from(error: disk::DiskError) -> ApplyError {
+        ApplyError::Local(LocalError::Disk(error))
+    }
+}
+
+impl ApplyError {
+    /// True if only a snapshot heals it.
+    pub fn is_diverged(&self) -> bool {
+        match self {
+            ApplyError::Stream(error) => matches!(error, StreamError::Diverged(_)),
+            ApplyError::Local(error) => error.is_diverged(),
+            ApplyError::Open(_) => false,
+        }
+    }
+
+    /// True if the files that are open are not those at the path any more: they must be opened again.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, ApplyError::Local(LocalError::Gone { .. }))
+    }
+}
+
+enum Seed {
+    None,
+    Fresh(Box<FreshSeed>),
+    InPlace,
+}
+
+/// Everything that the thread owns.
+pub struct Applier {
+    shared: Arc<Shared>,
+    directory: PathBuf,
+    machine: Machine,
+    record: Record,
+    // Before `local`: its connection must be closed before `local` closes a descriptor of the database file.
+    checkpointer: Option<Checkpointer>,
+    local: Option<Local>,
+    seed: Seed,
+    durable: Option<Durable>,
+    done: (Sender<Done>, Receiver<Done>),
+    policy: super::restart::Policy,
+    scrub: super::scrub::Scrub,
+    last_sync: Instant,
+}
+
+/// How long a page-size change waits for readers that use the log, before it gives way and tries later.
+const SEED_PATIENCE: Duration = Duration::from_secs(10);
+/// The durable position is at most this old while commits come in.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Applier {
+    /// Opens what is there. Errors are worth another try: the operator may mend them.
+    pub fn open(shared: Arc<Shared>, directory: PathBuf) -> Result<Applier, ApplyError> {
+        let mut record = Record::open(&directory).map_err(OpenError::from)?;
+        let durable = Durable::open(&directory)?;
+        let opened = open_local(&shared.config.path, &directory, &mut record, durable.mark())?;
+        let config = &shared.config;
+        let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
+        let scrub = super::scrub::Scrub::new(config.scrub_interval);
+        let mut applier = Applier {
+            shared,
+            directory,
+            machine: Machine::new(None, false),
+            record,
+            local: None,
+            seed: Seed::None,
+            checkpointer: None,
+            durable: Some(durable),
+            done: channel(),
+            policy,
+            scrub,
+            last_sync: Instant::now(),
+        };
+        if let Opened::Database {
+            local,
+            mark,
+            proven,
+        } = opened
+        {
+            applier.machine = Machine::new(mark, proven);
+            applier.adopt(*local)?;
+            if let (Some(mark), true) = (mark, proven) {
+                applier.shared.applied(&mark.point, false);
+            }
+        }
+        Ok(applier)
+    }
+
+    fn adopt(&mut self, local: Local) -> Result<(), ApplyError> {
+        let wal = local.log().file().try_clone("wal.clone")?;
+        let durable = match self.durable.take() {
+            Some(durable) => durable,
+            None => Durable::open(&self.directory)?,
+        };
+        let sender = self.done.0.clone();
+        let wake = self.shared.clone();
+        let config = &self.shared.config;
+        let started = Checkpointer::start(&config.name, &config.path, wal, durable, move |done| {
+            let _ = sender.send(done);
+            wake.wake();
+        });
+        let started = started.map_err(|e| disk::DiskError::new("thread.start", &config.path, e))?;
+        self.checkpointer = Some(started);
+        self.local = Some(local);
+        Ok(())
+    }
+
+    /// What to ask the upstream for, and the replica's identity.
+    pub fn request(&mut self) -> (Option<Mark>, String) {
+        self.machine.connected();
+        (self.machine.local(), self.record.id.clone())
+    }
+
+    /// Applies one message. After an error the stream must end; nothing half-done is left.
+    pub fn message(&mut self, message: Message) -> Result<(), ApplyError> {
+        let result = self.try_message(message);
+        if let Err(error) = &result {
+            self.give_up_pending(error);
+        }
+        result
+    }
+
+    fn try_message(&mut self, message: Message) -> Result<(), ApplyError> {
+        for action in self.machine.step(message)? {
+            self.act(action)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), ApplyError> {
+        match action {
+            Action::Seen { position, clock_us } => self.shared.seen(position, clock_us),
+            Action::BeginSnapshot {
+                page_size,
+                page_count,
+            } => self.begin_snapshot(page_size, page_count)?,
+            Action::Append(pages) => self.append(&pages)?,
+            Action::Publish(pages, mark) => self.publish(&pages, mark)?,
+            Action::EndSnapshot(mark) => self.end_snapshot(mark)?,
+        }
+        Ok(())
+    }
+
+    /// The stream ended. What was not published is forgotten.
+    pub fn disconnected(&mut self) {
+        self.seed = Seed::None;
+        if let Some(local) = &mut self.local
+            && let Err(error) = local.abandon()
+        {
+            tracing::error!(database = %self.shared.config.name, "{error}");
+        }
+        self.machine.connected();
+    }
+
+    fn give_up_pending(&mut self, error: &ApplyError) {
+        self.disconnected();
+        if error.is_diverged() {
+            self.machine.forget_local();
+        }
+    }
+
+    fn begin_snapshot(&mut self, page_size: u32, page_count: u32) -> Result<(), ApplyError> {
+        let name = &self.shared.config.name;
+        tracing::info!(database = %name, pages = page_count, page_size, "receiving snapshot");
+        self.shared.snapshot_began();
+        let Some(local) = &mut self.local else {
+            let mode = self.shared.config.mode;
+            self.seed = Seed::Fresh(Box::new(FreshSeed::begin(
+                &self.directory,
+                page_size,
+                mode,
+            )?));
+            return Ok(());
+        };
+        // A reader's prepared statements trust the schema cookie: after a seed it must never equal one seen before.
+        let before = self
+            .record
+            .pending_delta
+            .unwrap_or(self.record.cookie_delta);
+        let delta = before.wrapping_add(1_000_003);
+        self.record.pending_delta = Some(delta);
+        self.record.save_identity()?;
+        let deadline = Instant::now() + SEED_PATIENCE;
+        while !local.begin_seed(&self.directory, page_size, delta)? {
+            if Instant::now() > deadline {
+                let path = self.shared.config.path.clone();
+                let what = "the primary's page size changed, and a reader here still uses the old log; end its transaction";
+                return Err(LocalError::Busy { path, what }.into());
+            }
+            if let Some(checkpointer) = &mut self.checkpointer
+                && !checkpointer.checkpointing
+            {
+                checkpointer.checkpoint();
+            }
+            if let Ok(done) = self.done.1.recv_timeout(Duration::from_millis(5)) {
+                note_done(&self.shared, &mut self.checkpointer, done);
+            }
+        }
+        self.seed = Seed::InPlace;
+        Ok(())
+    }
+
+    fn append(&mut self, pages: &Pages) -> Result<(), ApplyError> {
+        if let Seed::Fresh(seed) = &mut self.seed {
+            return Ok(seed.append(pages)?);
+        }
+        let local = attached(&mut self.local, &self.shared)?;
+        local.append(&page_refs(pages, local.page_size()))?;
+        Ok(())
+    }
+
+    fn publish(&mut self, pages: &Pages, mark: Mark) -> Result<(), ApplyError> {
+        let local = attached(&mut self.local, &self.shared)?;
+        let record = &mut self.record;
+        let refs = page_refs(pages, local.page_size());
+        local.publish(&refs, &mark, || record.note_next(mark))?;
+        self.machine.published(mark);
+        self.shared.applied(&mark.point, true);
+        self.after_publish()
+    }
+
+    fn end_snapshot(&mut self, mark: Mark) -> Result<(), ApplyError> {
+        match std::mem::replace(&mut self.seed, Seed::None) {
+            Seed::Fresh(seed) => self.end_fresh(seed, mark)?,
+            Seed::InPlace => self.end_in_place(mark)?,
+            Seed::None => {
+                let what = "a snapshot ends that was not begun".to_owned();
+                return Err(StreamError::Protocol(what).into());
+            }
+        }
+        self.machine.published(mark);
+        self.shared.applied(&mark.point, true);
+        let (name, position) = (&self.shared.config.name, mark.point.position);
+        tracing::info!(database = %name, %position, "snapshot complete");
+        self.after_publish()
+    }
+
+    fn end_fresh(&mut self, mut seed: Box<FreshSeed>, mark: Mark) -> Result<(), ApplyError> {
+        let path = self.shared.config.path.clone();
+        let got = seed.sum(mark.point.page_count);
+        if got != mark.point.dbsum {
+            return Err(LocalError::Checksum {
+                path,
+                got,
+                want: mark.point.dbsum,
+            }
+            .into());
+        }
+        let delta = self.record.cookie_delta;
+        self.record.note_next(mark)?;
+        let (sums, page1) = seed.finish(&path, mark.point.page_count, delta)?;
+        if let Some(durable) = &mut self.durable {
+            durable.note(mark)?;
+        }
+        // Before SQLite opens it, and kept: see the trap in `disk`.
+        let db = File::open_rw("db.open", &path)?;
+        let mut local = Local::attach(&path, db, &self.directory, mark.point.page_size, delta)?;
+        local.adopt(sums, page1);
+        self.adopt(local)
+    }
+
+    fn end_in_place(&mut self, mark: Mark) -> Result<(), ApplyError> {
+        let local = attached(&mut self.local, &self.shared)?;
+        let record = &mut self.record;
+        local.publish_seed(&mark, || record.note_next(mark))?;
+        if let Some(delta) = self.record.pending_delta.take() {
+            self.record.cookie_delta = delta;
+            self.record.save_identity()?;
+        }
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.reopen();
+            checkpointer.sync(mark);
+        }
+        Ok(())
+    }
+
+    fn after_publish(&mut self) -> Result<(), ApplyError> {
+        self.shared.note_received(self.machine.received());
+        self.keep_house(false)
+    }
+
+    /// Work between messages: what the checkpointer did, checkpoints, the log's restart, syncs, the scrub.
+    pub fn tick(&mut self, idle: bool) -> Result<(), ApplyError> {
+        let result = self.keep_house(idle);
+        if let Err(error) = &result {
+            self.give_up_pending(error);
+        }
+        result
+    }
+
+    fn keep_house(&mut self, idle: bool) -> Result<(), ApplyError> {
+        while let Ok(done) = self.done.1.try_recv() {
+            note_done(&self.shared, &mut self.checkpointer, done);
+        }
+        let at_rest = !self.machine.in_snapshot();
+        if let (Some(local), Some(checkpointer)) = (&mut self.local, &mut self.checkpointer) {
+            if let (Some(mark), true) = (self.machine.local(), at_rest)
+                && !checkpointer.syncing
+                && self.last_sync.elapsed() >= SYNC_INTERVAL
+                && self.shared.durable() != Some(mark.point.position)
+            {
+                self.last_sync = Instant::now();
+                checkpointer.sync(mark);
+            }
+            if at_rest {
+                let shared = self.shared.clone();
+                let wait = |checkpointer: &mut Checkpointer, patience| {
+                    if let Ok(done) = self.done.1.recv_timeout(patience) {
+                        note_one(&shared, checkpointer, done);
+                    }
+                };
+                self.policy.run(local, checkpointer, &self.shared, wait)?;
+            }
+            self.shared.note_wal(local.log().bytes());
+            if idle && at_rest && self.machine.local().is_some() {
+                local.check_files()?;
+                local.check_untouched()?;
+                self.scrub.step(local, &self.shared)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends replication and leaves an ordinary database.
+    pub fn detach(mut self) -> Result<Option<Mark>, ApplyError> {
+        self.disconnected();
+        let mark = self.machine.local();
+        self.checkpointer = None;
+        if let Some(local) = self.local.take() {
+            local.release_writable()?;
+        }
+        Ok(mark)
+    }
+
+    /// Ends in order: the newest state is made durable.
+    pub fn close(mut self) {
+        self.disconnected();
+        let mark = self.machine.local().filter(|_| self.machine.is_proven());
+        if let (Some(mut checkpointer), Some(mark)) = (self.checkpointer.take(), mark) {
+            checkpointer.sync(mark);
+        }
+    }
+}
+
+fn attached<'a>(
+    local: &'a mut Option<Local>,
+    shared: &Shared,
+) -> Result<&'a mut Local, ApplyError> {
+    let path = || shared.config.path.clone();
+    local.as_mut().ok_or_else(|| {
+        LocalError::Busy {
+            path: path(),
+            what: "the database is not open",
+        }
+        .into()
+    })
+}
+
+fn page_refs(pages: &Pages, page_size: u32) -> Vec<PageRef<'_>> {
+    let size = page_size as usize;
+    pages
+        .list
+        .iter()
+        .map(|p| PageRef {
+            pgno: p.pgno,
+            page: &pages.bytes[p.at..p.at + size],
+        })
+        .collect()
+}
+
+fn note_done(shared: &Shared, checkpointer: &mut Option<Checkpointer>, done: Done) {
+    if let Some(checkpointer) = checkpointer {
+        note_one(shared, checkpointer, done);
+    }
+}
+
+fn note_one(shared: &Shared, checkpointer: &mut Checkpointer, done: Done) {
+    match done {
+        Done::Checkpoint(result) => {
+            checkpointer.checkpointing = false;
+            shared.note_fault(
+                "checkpoint",
+                result.err().filter(|e| !e.is_busy()).map(|e| e.to_string()),
+            );
+        }
+        Done::Sync(result) => {
+            checkpointer.syncing = false;
+            match result {
+                Ok(mark) => {
+                    shared.note_durable(mark.point.position);
+                    shared.note_fault("sync", None);
+                }
+                Err(error) => shared.note_fault("sync", Some(error.to_string())),
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The end of a replica: what is left is an ordinary database.
+
+use super::local::LocalError;
+use super::open::{OpenError, Opened, open_local};
+use super::record::{Durable, Record};
+use crate::disk;
+use crate::format::position::Position;
+use crate::ownership::{self, OwnershipError};
+use std::path::Path;
+
+/// Detaching failed; the replica is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    /// A walcast serves it.
+    #[error(transparent)]
+    Owned(#[from] OwnershipError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database failed.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] disk::DiskError),
+    /// There is no replica.
+    #[error("{0} is no replica of walcast: there is nothing to detach")]
+    Nothing(String),
+}
+
+/// Detaches a replica that no walcast serves at the moment. Answers with the position that it holds, if that is known.
+pub fn detach_offline(path: &Path) -> Result<Option<Position>, DetachError> {
+    let directory = ownership::directory_of(path);
+    if !directory.join("replica").is_file() || !path.is_file() {
+        return Err(DetachError::Nothing(path.display().to_string()));
+    }
+    let lock = ownership::take(&directory)?;
+    let mut record = Record::open(&directory).map_err(OpenError::from)?;
+    let durable = Durable::open(&directory)?.mark();
+    let Opened::Database {
+        local,
+        mark,
+        proven,
+    } = open_local(path, &directory, &mut record, durable)?
+    else {
+        return Err(DetachError::Nothing(path.display().to_string()));
+    };
+    local.release_writable()?;
+    drop(lock);
+    finish(path)?;
+    Ok(mark.filter(|_| proven).map(|m| m.point.position))
+}
+
+/// Removes what walcast kept beside the database.
+pub(super) fn finish(path: &Path) -> disk::Result<()> {
+    disk::remove_dir_all("detach.remove", &ownership::directory_of(path))
+}

@@ -1,0 +1,286 @@
+//! The task that follows the upstream: asks, receives, hands on, and tries again.
+
+use super::record::Mark;
+use super::shared::Shared;
+use super::{Command, random_u64};
+use crate::client::{MessageStream, Upstream, UpstreamError};
+use crate::format::dbsum::DbSum;
+use crate::model::{DatabaseState, Hello, Message, Progress, StreamStart};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What a stream asks for.
+pub(super) struct Request {
+    /// Where the local database is.
+    pub mark: Option<Mark>,
+    /// The replica's lasting identity.
+    pub replica_id: String,
+}
+
+const TICK: Duration = Duration::from_millis(100);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// Packed bytes that wait for the applier at most.
+const IN_FLIGHT: usize = 8 << 20;
+/// Progress is reported at most this often.
+const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Wakes the applier for its housekeeping.
+pub(super) async fn ticks(commands: mpsc::Sender<Command>, cancel: CancellationToken) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        // A full queue means that the applier is busy, and it keeps house by itself.
+        let idle = commands.capacity() == commands.max_capacity();
+        if let Err(mpsc::error::TrySendError::Closed(_)) = commands.try_send(Command::Tick { idle })
+        {
+            return;
+        }
+    }
+}
+
+/// How one stream ended.
+enum Ended {
+    /// The applier refused, or its database cannot be opened; the reason is in the state already.
+    Here,
+    /// The upstream or the network failed.
+    Upstream(UpstreamError),
+    /// Nothing came for this long.
+    Silent(Duration),
+    /// The upstream closed it cleanly.
+    Cleanly,
+}
+
+/// Follows until cancelled.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    upstream: Upstream,
+    commands: mpsc::Sender<Command>,
+    cancel: CancellationToken,
+) {
+    let mut backoff = FIRST_BACKOFF;
+    while !cancel.is_cancelled() {
+        let began = Instant::now();
+        let session = cancel.child_token();
+        shared.set_session(session.clone());
+        let ended = tokio::select! {
+            () = cancel.cancelled() => break,
+            ended = stream_once(&shared, &upstream, &commands, &session) => ended,
+        };
+        session.cancel();
+        if commands.send(Command::End).await.is_err() {
+            break;
+        }
+        if began.elapsed() > LONGEST_BACKOFF {
+            backoff = FIRST_BACKOFF;
+        }
+        let wait = describe(&shared, &ended).unwrap_or(backoff);
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            () = tokio::time::sleep(jitter(wait)) => {}
+        }
+        backoff = (backoff * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+/// Says why the stream ended, and how long the upstream wants to be left alone.
+fn describe(shared: &Shared, ended: &Ended) -> Option<Duration> {
+    let (reason, wait) = match ended {
+        Ended::Here => return None,
+        Ended::Cleanly => ("the upstream ended the stream".to_owned(), None),
+        Ended::Silent(time) => (
+            format!(
+                "nothing came for {} s, not even a heartbeat",
+                time.as_secs()
+            ),
+            None,
+        ),
+        Ended::Upstream(error) => (error.to_string(), error.retry_after()),
+    };
+    if shared.disconnected(&reason) {
+        let (name, upstream) = (&shared.config.name, &shared.config.upstream);
+        tracing::warn!(database = %name, %upstream, "disconnected: {reason}");
+    }
+    wait
+}
+
+/// Half to one and a half of it, so that many replicas do not come back at once.
+fn jitter(wait: Duration) -> Duration {
+    let part = (random_u64() % 1000) as f64 / 1000.0;
+    wait.mul_f64(0.5 + part)
+}
+
+async fn stream_once(
+    shared: &Arc<Shared>,
+    upstream: &Upstream,
+    commands: &mpsc::Sender<Command>,
+    session: &CancellationToken,
+) -> Ended {
+    let (reply, answer) = oneshot::channel();
+    if commands.send(Command::Begin(reply)).await.is_err() {
+        return Ended::Here;
+    }
+    let request = match answer.await {
+        Ok(Ok(request)) => request,
+        Ok(Err(reason)) => {
+            if shared.failed_to_open(&reason) {
+                tracing::error!(database = %shared.config.name, "{reason}");
+            }
+            return Ended::Here;
+        }
+        Err(_) => return Ended::Here,
+    };
+    let start = start_of(shared, &request);
+    let stream = tokio::select! {
+        () = session.cancelled() => return Ended::Here,
+        stream = upstream.stream(start) => stream,
+    };
+    match stream {
+        Ok(stream) => {
+            receive(
+                shared,
+                upstream,
+                commands,
+                session,
+                stream,
+                &request.replica_id,
+            )
+            .await
+        }
+        Err(error) => Ended::Upstream(error),
+    }
+}
+
+fn start_of(shared: &Shared, request: &Request) -> StreamStart {
+    let point = request.mark.map(|mark| mark.point);
+    StreamStart {
+        database: shared.config.upstream_database.clone(),
+        position: point.map(|p| p.position),
+        dbsum: point.map_or(DbSum(0), |p| p.dbsum),
+        frame_cksum: point.and_then(|p| p.frame_cksum),
+        replica_id: request.replica_id.clone(),
+        replica_name: shared.config.replica_name.clone(),
+        lz4: true,
+        page_size: point.map_or(0, |p| p.page_size),
+        address: String::new(),
+    }
+}
+
+async fn receive(
+    shared: &Arc<Shared>,
+    upstream: &Upstream,
+    commands: &mpsc::Sender<Command>,
+    session: &CancellationToken,
+    mut stream: MessageStream,
+    replica_id: &str,
+) -> Ended {
+    let room = Arc::new(Semaphore::new(IN_FLIGHT));
+    let mut silence = Duration::from_secs(15);
+    loop {
+        let next = tokio::select! {
+            () = session.cancelled() => return Ended::Here,
+            next = tokio::time::timeout(silence, stream.next()) => next,
+        };
+        let message = match next {
+            Err(_) => return Ended::Silent(silence),
+            Ok(None) => return Ended::Cleanly,
+            Ok(Some(Err(error))) => return Ended::Upstream(error),
+            Ok(Some(Ok(message))) => message,
+        };
+        if let Message::Hello(hello) = &message {
+            // Three missed heartbeats, and then some: the primary or the way to it is gone.
+            silence = Duration::from_millis(u64::from(hello.heartbeat_ms) * 4)
+                .max(Duration::from_secs(4));
+            greet(shared, upstream, session, hello, replica_id);
+        }
+        let size = payload(&message);
+        shared.note_bytes(size);
+        let permits = u32::try_from(size.clamp(1, IN_FLIGHT)).unwrap_or(u32::MAX);
+        let permit = room.clone().acquire_many_owned(permits).await.ok();
+        let command = Command::Message {
+            message,
+            session: session.clone(),
+            permit,
+        };
+        if commands.send(command).await.is_err() {
+            return Ended::Here;
+        }
+    }
+}
+
+fn greet(
+    shared: &Arc<Shared>,
+    upstream: &Upstream,
+    session: &CancellationToken,
+    hello: &Hello,
+    replica_id: &str,
+) {
+    let name = &shared.config.name;
+    tracing::info!(database = %name, follows = ?hello.follows, "connected: {}", hello.reason);
+    shared.set_state(DatabaseState::CatchingUp, hello.reason.clone());
+    let (replica_id, session_id) = (replica_id.to_owned(), hello.session_id.clone());
+    tokio::spawn(report(
+        shared.clone(),
+        upstream.clone(),
+        session.clone(),
+        replica_id,
+        session_id,
+    ));
+}
+
+fn payload(message: &Message) -> usize {
+    match message {
+        Message::Chunk(chunk) => chunk.data.len(),
+        Message::SnapshotPages(pages) => pages.data.len(),
+        _ => 0,
+    }
+}
+
+/// Tells the primary how far this replica is, until the session ends. Losing it costs only the primary's view.
+async fn report(
+    shared: Arc<Shared>,
+    upstream: Upstream,
+    session: CancellationToken,
+    replica_id: String,
+    session_id: String,
+) {
+    let (sender, receiver) = mpsc::channel(4);
+    let mut applied = shared.watch();
+    let feed = async {
+        let mut idle = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let (received, durable, apply_lag_seconds) = shared.progress();
+            let progress = Progress {
+                database: shared.config.upstream_database.clone(),
+                replica_id: replica_id.clone(),
+                session_id: session_id.clone(),
+                received,
+                applied: (*applied.borrow_and_update()).map(|p| p.position),
+                durable,
+                apply_lag_seconds,
+            };
+            if sender.send(progress).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(REPORT_INTERVAL).await;
+            tokio::select! {
+                changed = applied.changed() => if changed.is_err() { return },
+                _ = idle.tick() => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = session.cancelled() => {}
+        () = feed => {}
+        result = upstream.report(receiver) => if let Err(error) = result {
+            tracing::debug!(database = %shared.config.name, "progress is not reported: {error}");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The local database under live readers: appends to its WAL, publishes in its wal-index, restarts its log.
+//!
+//! WRITE is held from attach to detach. So no other process can write, and none can restart the log; a reader that asks
+//! for a FULL, RESTART or TRUNCATE checkpoint gets what a PASSIVE one gives, as beside any busy writer.
+
+mod restart;
+mod scan;
+
+use super::log::{Log, NewFrame};
+use super::record::Mark;
+use crate::disk::{self, File, fault};
+use crate::format::dbheader::to_replica;
+use crate::format::dbsum::page_hash;
+use crate::format::walindex::WRITE;
+use crate::format::walindex::{IndexHeader, READMARK_NOT_USED, read_slot};
+use crate::sqlite::{SqliteError, WalIndex};
+use crate::sums::Sums;
+use crate::sys::LockKind::Exclusive;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Applying failed; [`LocalError::is_diverged`] tells whether a snapshot must heal it.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] disk::DiskError),
+    /// SQLite failed.
+    #[error(transparent)]
+    Sqlite(#[from] SqliteError),
+    /// The result would not be what the primary has.
+    #[error("{path}: the checksum of the database would be {got}, the primary has {want}", path = path.display())]
+    Checksum {
+        /// The database.
+        path: PathBuf,
+        /// What applying would give.
+        got: crate::format::dbsum::DbSum,
+        /// What the primary says.
+        want: crate::format::dbsum::DbSum,
+    },
+    /// Somebody else wrote.
+    #[error("{path} was changed by another program ({what})", path = path.display())]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+        /// What was seen.
+        what: String,
+    },
+    /// A file was deleted or replaced under us.
+    #[error("{path}: {what} was deleted or replaced while walcast used it", path = path.display())]
+    Gone {
+        /// The database.
+        path: PathBuf,
+        /// Which file.
+        what: &'static str,
+    },
+    /// Another connection is in the way.
+    #[error("{path}: {what}", path = path.display())]
+    Busy {
+        /// The database.
+        path: PathBuf,
+        /// Who or what.
+        what: &'static str,
+    },
+}
+
+impl LocalError {
+    /// True if the local database is not what it should be: only a snapshot heals it.
+    pub fn is_diverged(&self) -> bool {
+        matches!(
+            self,
+            LocalError::Checksum { .. } | LocalError::Foreign { .. }
+        )
+    }
+}
+
+type Result<T> = std::result::Result<T, LocalError>;
+
+/// One page of a set, as the primary has it.
+#[derive(Clone, Copy)]
+pub struct PageRef<'a> {
+    /// Its number.
+    pub pgno: u32,
+    /// Its bytes.
+    pub page: &'a [u8],
+}
+
+/// A local database that readers may have open.
+pub struct Local {
+    index: WalIndex,
+    path: PathBuf,
+    db: File,
+    log: Log,
+    published: IndexHeader,
+    page_size: u32,
+    cookie_delta: u32,
+    sums: Sums,
+    page1: Vec<u8>,
+    seen: HashSet<u32>,
+}
+
+impl Local {
+    /// Attaches to an existing database: takes WRITE and reads every page once. `db` was opened before any SQLite
+    /// connection of this process, and stays open as long as this.
+    pub fn attach(
+        path: &Path,
+        db: File,
+        directory: &Path,
+        page_size: u32,
+        cookie_delta: u32,
+    ) -> Result<Local> {
+        let mut index = WalIndex::open(path)?;
+        if !index.lock(WRITE, Exclusive)? {
+            return Err(busy(
+                path,
+                "another process holds the write lock; close it, or wait for it",
+            ));
+        }
+        let published = index
+            .header()
+            .map_err(|e| foreign(path, format!("its wal-index is unreadable: {e}")))?;
+        let page_size = if published.mx_frame > 0 {
+            published.page_size
+        } else {
+            page_size
+        };
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        let log = Log::open(Path::new(&wal), &published, page_size)?;
+        // A writer killed in the middle of a transaction leaves entries that nobody will ever publish.
+        index.cleanup(published.mx_frame)?;
+        let sums = Sums::create(directory, page_size)?;
+        let mut local = Local {
+            index,
+            path: path.to_owned(),
+            db,
+            log,
+            published,
+            page_size,
+            cookie_delta,
+            sums,
+            page1: Vec::new(),
+            seen: HashSet::new(),
+        };
+        local.open_mark()?;
+        Ok(local)
+    }
+
+    /// Readers that cannot write the shared memory need a mark at or before `mxFrame` (`walTryBeginRead`); recovery of
+    /// an empty log leaves none.
+    fn open_mark(&mut self) -> Result<()> {
+        let mark = self.index.checkpoint_info().marks[1];
+        if (mark == READMARK_NOT_USED || mark > self.published.mx_frame)
+            && self.index.lock(read_slot(1), Exclusive)?
+        {
+            self.index.set_mark(1, self.published.mx_frame);
+            self.index.unlock(read_slot(1), Exclusive)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes in a page.
+    pub fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
+    /// The page hashes.
+    pub fn sums(&self) -> &Sums {
+        &self.sums
+    }
+
+    /// The local WAL.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Frames that are visible, and how many of them a checkpoint has copied.
+    pub fn backfill(&self) -> (u32, u32) {
+        (
+            self.published.mx_frame,
+            self.index.checkpoint_info().backfill,
+        )
+    }
+
+    /// Number of pages that readers see.
+    pub fn page_count(&self) -> disk::Result<u32> {
+        if self.published.page_count > 0 {
+            return Ok(self.published.page_count);
+        }
+        Ok((self.db.len("db.size")? / u64::from(self.page_size)) as u32)
+    }
+
+    /// True if the header is the one that we published last.
+    pub fn check_untouched(&self) -> Result<()> {
+        match self.index.header() {
+            Ok(now) if now == self.published => Ok(()),
+            Ok(now) => Err(foreign(
+                &self.path,
+                format!(
+                    "its log has {} frames, {} were published",
+                    now.mx_frame, self.published.mx_frame
+                ),
+            )),
+            Err(e) => Err(foreign(
+                &self.path,
+                format!("its wal-index is unreadable: {e}"),
+            )),
+        }
+    }
+
+    /// Appends pages of a transaction that goes on: nobody sees them before [`Local::publish`].
+    pub fn append(&mut self, pages: &[PageRef<'_>]) -> Result<()> {
+        let kept = self.newest(pages, u32::MAX);
+        for page in &kept {
+            self.sums.set(page.pgno, page_hash(page.pgno, page.page))?;
+        }
+        self.write(&kept, 0)
+    }
+
+    /// Appends the last pages of a transaction, checks the database's checksum, and makes all visible. `note` is called
+    /// when the checksum is proven, before the last frame is written.
+    ///
+    /// On an error nothing is visible; call [`Local::abandon`].
+    pub fn publish(
+        &mut self,
+        pages: &[PageRef<'_>],
+        mark: &Mark,
+        note: impl FnOnce() -> disk::Result<()>,
+    ) -> Result<()> {
+        self.check_untouched()?;
+        let page_count = mark.point.page_count;
+        let kept = self.newest(pages, page_count);
+        for page in &kept {
+            self.sums.set(page.pgno, page_hash(page.pgno, page.page))?;
+        }
+        self.sums.resize(page_count);
+        if self.sums.sum() != mark.point.dbsum {
+            let (got, want) = (self.sums.sum(), mark.point.dbsum);
+            return Err(LocalError::Checksum {
+                path: self.path.clone(),
+                got,
+                want,
+            });
+        }
+        note()?;
+        fault::point("apply.noted");
+        self.write(&kept, page_count)?;
+        fault::point("apply.written");
+        self.show(page_count);
+        self.sums.commit();
+        fault::point("apply.published");
+        Ok(())
+    }
+
+    /// Only the newest version of each page, in the order of their first need: a batch of many small commits shrinks to
+    /// the pages it touched. Pages behind the end of the database go.
+    fn newest<'a>(&mut self, pages: &[PageRef<'a>], page_count: u32) -> Vec<PageRef<'a>> {
+        self.seen.clear();
+        let mut kept: Vec<_> = pages
+            .iter()
+            .rev()
+            .filter(|page| page.pgno <= page_count && self.seen.insert(page.pgno))
+            .copied()
+            .collect();
+        kept.reverse();
+        kept
+    }
+
+    fn write(&mut self, pages: &[PageRef<'_>], commit_size: u32) -> Result<()> {
+        let first = self.log.next() + 1;
+        let last = pages.len().wrapping_sub(1);
+        let mut changed = Vec::new();
+        if let Some(page) = pages.iter().find(|p| p.pgno == 1) {
+            self.page1.clear();
+            self.page1.extend_from_slice(page.page);
+            changed.extend_from_slice(page.page);
+            to_replica(&mut changed, self.cookie_delta);
+        }
+        let frames = pages.iter().enumerate().map(|(i, page)| NewFrame {
+            pgno: page.pgno,
+            commit_size: if i == last { commit_size } else { 0 },
+            page: if page.pgno == 1 { &changed } else { page.page },
+        });
+        self.log.append(frames)?;
+        for (i, page) in pages.iter().enumerate() {
+            self.index.append(first + i as u32, page.pgno)?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, page_count: u32) {
+        let header = IndexHeader {
+            change: self.published.change.wrapping_add(1),
+            is_init: true,
+            big_endian: self.log.header().big_endian,
+            page_size: self.page_size,
+            mx_frame: self.log.next(),
+            page_count,
+            frame_cksum: self.log.cksum(),
+            salt: self.log.header().salt,
+        };
+        self.index.publish(&header);
+        self.published = header;
+        self.log.commit();
+    }
+
+    /// Forgets what was appended and not published.
+    pub fn abandon(&mut self) -> Result<()> {
+        self.sums.rollback();
+        self.log.abandon();
+        self.index.cleanup(self.published.mx_frame)?;
+        Ok(())
+    }
+
+    /// Ends a snapshot in place: page 1 once more, as the frame that commits.
+    pub fn publish_seed(
+        &mut self,
+        mark: &Mark,
+        note: impl FnOnce() -> disk::Result<()>,
+    ) -> Result<()> {
+        let page1 = std::mem::take(&mut self.page1);
+        let result = self.publish(
+            &[PageRef {
+                pgno: 1,
+                page: &page1,
+            }],
+            mark,
+            note,
+        );
+        if self.page1.is_empty() {
+            self.page1 = page1;
+        }
+        result
+    }
+
+    /// True if the paths still lead to the files that are open here.
+    pub fn check_files(&self) -> Result<()> {
+        for (file, what) in [
+            (&self.db, "the database file"),
+            (self.log.file(), "the -wal file"),
+        ] {
+            if !file.is_current() {
+                return Err(LocalError::Gone {
+                    path: self.path.clone(),
+                    what,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn busy(path: &Path, what: &'static str) -> LocalError {
+    LocalError::Busy {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+fn foreign(path: &Path, what: String) -> LocalError {
+    LocalError::Foreign {
+        path: path.to_owned(),
+        what,
+    }
+}

@@ -1,0 +1,104 @@
+//! The local log begins anew: after a checkpoint, for a seed in place, and for the last time at a detach.
+
+use super::{Local, Result};
+use crate::disk::fault;
+use crate::format::dbheader::to_replica;
+use crate::format::wal::Cksum;
+use crate::format::walindex::{CKPT, IndexHeader, WRITE, read_slot};
+use crate::replica::log::NewFrame;
+use crate::sums::Sums;
+use crate::sys::LockKind::Exclusive;
+use std::path::Path;
+
+impl Local {
+    /// Begins the log at its start again, if all is checkpointed and no reader uses it. `false`: not now.
+    pub fn try_restart(&mut self) -> Result<bool> {
+        self.restart_with(self.page_size)
+    }
+
+    fn restart_with(&mut self, page_size: u32) -> Result<bool> {
+        let (frames, backfill) = self.backfill();
+        let needed = frames > 0 || page_size != self.page_size;
+        if self.log.next() != frames
+            || backfill != frames
+            || !needed
+            || !self.index.lock(CKPT, Exclusive)?
+        {
+            return Ok(false);
+        }
+        let done = self.restart_under_ckpt(page_size);
+        self.index.unlock(CKPT, Exclusive)?;
+        done
+    }
+
+    fn restart_under_ckpt(&mut self, page_size: u32) -> Result<bool> {
+        self.check_untouched()?;
+        // A reader's own checkpoint may run at synchronous=OFF: what the log alone kept safe must be in the file first.
+        self.db.sync_data("restart.sync-db")?;
+        if !self.index.lock_range(read_slot(1), 4, Exclusive)? {
+            return Ok(false);
+        }
+        let header = self.log.next_header(page_size);
+        let index = IndexHeader {
+            mx_frame: 0,
+            salt: header.salt,
+            frame_cksum: Cksum::default(),
+            page_count: self.page_count()?,
+            ..self.published
+        };
+        self.index.restart(&index);
+        fault::point("restart.published");
+        self.published = index;
+        self.log.restart(header);
+        self.page_size = page_size;
+        let kept = if self.log.file().len("wal.size")? > 256 << 20 {
+            self.log.file().set_len("wal.truncate", 0)
+        } else {
+            Ok(())
+        };
+        self.index.unlock_range(read_slot(1), 4, Exclusive)?;
+        fault::point("restart.done");
+        kept?;
+        Ok(true)
+    }
+
+    /// Prepares for a snapshot in place: hashes begin at nothing, page 1 gets another constant. `false`: the page size
+    /// differs and a reader still uses the log; try again.
+    pub fn begin_seed(
+        &mut self,
+        directory: &Path,
+        page_size: u32,
+        cookie_delta: u32,
+    ) -> Result<bool> {
+        self.abandon()?;
+        if page_size != self.page_size && !self.restart_with(page_size)? {
+            return Ok(false);
+        }
+        self.sums = Sums::create(directory, page_size)?;
+        self.cookie_delta = cookie_delta;
+        Ok(true)
+    }
+
+    /// Gives applications their database back: page 1 says again that it can be written. WRITE is released.
+    pub fn release_writable(mut self) -> Result<()> {
+        self.abandon()?;
+        self.check_untouched()?;
+        let mut page1 = vec![0; self.page_size as usize];
+        self.read_page(1, &mut page1)?;
+        // Readers have cached the schema under the cookie they saw: it stays, only the write version changes.
+        to_replica(&mut page1, self.cookie_delta);
+        page1[18] = 2;
+        let first = self.log.next() + 1;
+        let page_count = self.page_count()?;
+        self.log.append(std::iter::once(NewFrame {
+            pgno: 1,
+            commit_size: page_count,
+            page: &page1,
+        }))?;
+        self.index.append(first, 1)?;
+        self.show(page_count);
+        self.log.file().sync_data("detach.sync-wal")?;
+        self.index.unlock(WRITE, Exclusive)?;
+        Ok(())
+    }
+}

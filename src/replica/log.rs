@@ -1,0 +1,173 @@
+//! The replica's own WAL file: its salts, its checksums, its frames. Only bytes; what readers see is the wal-index.
+
+use crate::disk::{self, File};
+use crate::format::wal::{
+    Cksum, FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size, seal_frame,
+};
+use crate::format::walindex::IndexHeader;
+use std::path::Path;
+
+/// One page to append.
+pub struct NewFrame<'a> {
+    /// Its number.
+    pub pgno: u32,
+    /// The database's size in pages if this is a commit, else 0.
+    pub commit_size: u32,
+    /// Its bytes.
+    pub page: &'a [u8],
+}
+
+/// The WAL file of the local database.
+pub struct Log {
+    file: File,
+    header: WalHeader,
+    header_written: bool,
+    committed: u32,
+    committed_cksum: Cksum,
+    next: u32,
+    cksum: Cksum,
+    buffer: Vec<u8>,
+}
+
+impl Log {
+    /// Opens the file that SQLite has made and, where it holds frames, recovered to `index`.
+    pub fn open(wal: &Path, index: &IndexHeader, page_size: u32) -> disk::Result<Log> {
+        let file = File::open_rw("wal.open", wal)?;
+        let mut bytes = [0; WAL_HEADER_SIZE];
+        let read = file.read_at("wal.read", &mut bytes, 0)?;
+        let on_disk = (read == WAL_HEADER_SIZE)
+            .then(|| WalHeader::parse(&bytes).ok())
+            .flatten();
+        let live = on_disk.filter(|h| index.mx_frame > 0 && h.salt == index.salt);
+        let sequence = on_disk.map_or(0, |h| h.sequence.wrapping_add(1));
+        let header = live.unwrap_or_else(|| {
+            WalHeader::new(page_size, sequence, fresh_salt(on_disk.map(|h| h.salt)))
+        });
+        let cksum = if live.is_some() {
+            index.frame_cksum
+        } else {
+            header.cksum
+        };
+        let committed = if live.is_some() { index.mx_frame } else { 0 };
+        Ok(Log {
+            file,
+            header,
+            header_written: live.is_some(),
+            committed,
+            committed_cksum: cksum,
+            next: committed,
+            cksum,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// The file, for its syncs.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Header of the log as it is, or will be with the first frame.
+    pub fn header(&self) -> &WalHeader {
+        &self.header
+    }
+
+    /// Frames appended, visible or not.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// The cumulative checksum after all appended frames.
+    pub fn cksum(&self) -> Cksum {
+        self.cksum
+    }
+
+    /// Bytes of the file that are in use.
+    pub fn bytes(&self) -> u64 {
+        frame_offset(self.header.page_size, self.next + 1)
+    }
+
+    /// Appends frames behind all others. On an error none of them count; what lies in the file is beyond the end.
+    pub fn append<'a>(&mut self, frames: impl Iterator<Item = NewFrame<'a>>) -> disk::Result<()> {
+        if !self.header_written {
+            self.file
+                .write_all_at("wal.header", &self.header.encode(), 0)?;
+            // Frames of the log before lie behind it. Were they to meet an old header after a power cut, SQLite would
+            // play them back over a newer database: so the header goes first (SQLite ticket ff5be73dee).
+            self.file.sync_data("wal.sync-header")?;
+            self.header_written = true;
+        }
+        let size = FRAME_HEADER_SIZE + self.header.page_size as usize;
+        self.buffer.clear();
+        let (mut cksum, mut count) = (self.cksum, 0);
+        for frame in frames {
+            let start = self.buffer.len();
+            self.buffer.resize(start + FRAME_HEADER_SIZE, 0);
+            self.buffer.extend_from_slice(frame.page);
+            let buf = &mut self.buffer[start..start + size];
+            cksum = seal_frame(
+                buf,
+                self.header.big_endian,
+                frame.pgno,
+                frame.commit_size,
+                self.header.salt,
+                cksum,
+            );
+            count += 1;
+        }
+        let offset = frame_offset(self.header.page_size, self.next + 1);
+        self.file.write_all_at("wal.append", &self.buffer, offset)?;
+        self.next += count;
+        self.cksum = cksum;
+        Ok(())
+    }
+
+    /// All appended frames are visible now.
+    pub fn commit(&mut self) {
+        self.committed = self.next;
+        self.committed_cksum = self.cksum;
+    }
+
+    /// Frames that are not visible are forgotten.
+    pub fn abandon(&mut self) {
+        self.next = self.committed;
+        self.cksum = self.committed_cksum;
+    }
+
+    /// The header that a new log would have.
+    pub fn next_header(&self, page_size: u32) -> WalHeader {
+        WalHeader::new(
+            page_size,
+            self.header.sequence.wrapping_add(1),
+            fresh_salt(Some(self.header.salt)),
+        )
+    }
+
+    /// Begins the file anew; its header is written with the first frame. The caller holds the locks for it.
+    pub fn restart(&mut self, header: WalHeader) {
+        self.header = header;
+        self.header_written = false;
+        self.committed = 0;
+        self.committed_cksum = header.cksum;
+        self.abandon();
+    }
+
+    /// Reads the page of a frame.
+    pub fn read_page(&self, frame: u32, page: &mut [u8]) -> disk::Result<()> {
+        let offset = frame_offset(self.header.page_size, frame) + FRAME_HEADER_SIZE as u64;
+        self.file.read_exact_at("wal.read", page, offset)
+    }
+
+    /// Bytes of one frame.
+    pub fn frame_size(&self) -> u64 {
+        frame_size(self.header.page_size)
+    }
+}
+
+/// As `walRestartHdr` does: the first salt counts up, the second is random.
+fn fresh_salt(before: Option<[u32; 2]>) -> [u32; 2] {
+    let random = super::random_u64();
+    match before {
+        Some([first, _]) => [first.wrapping_add(1), random as u32],
+        None => [(random >> 32) as u32, random as u32],
+    }
+}

@@ -1,0 +1,226 @@
+//! A replica: follows a primary's stream and keeps a local database that other programs read.
+//!
+//! Three parties: a task that follows the stream ([`follow`]), a thread that owns the local database ([`applier`]), and a
+//! thread that waits for the disk ([`checkpointer`]). The decisions are in [`machine`], which does nothing itself.
+
+mod applier;
+mod checkpointer;
+mod detach;
+mod follow;
+mod holders;
+mod lag;
+mod local;
+mod log;
+mod machine;
+mod open;
+mod record;
+mod restart;
+mod scrub;
+mod seed;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use detach::{DetachError, detach_offline};
+
+use crate::client::Upstream;
+use crate::format::position::Position;
+use crate::model::{DatabaseStatus, Message, Point};
+use shared::Shared;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How a replica is run.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// The database's name here.
+    pub name: String,
+    /// Its name on the upstream.
+    pub upstream_database: String,
+    /// The file that readers open.
+    pub path: PathBuf,
+    /// The URL that it follows, for people.
+    pub upstream: String,
+    /// The replica's name, for people.
+    pub replica_name: String,
+    /// When the database is called stale; `None`: never.
+    pub max_staleness: Option<Duration>,
+    /// Time between two looks at the whole file for damage; `None`: never.
+    pub scrub_interval: Option<Duration>,
+    /// Bytes of the local log from which short pauses try to begin it anew.
+    pub wal_soft_limit: u64,
+    /// Bytes of the local log from which applying waits for readers.
+    pub wal_hard_limit: u64,
+    /// Mode of a new database file.
+    pub mode: u32,
+}
+
+impl ReplicaConfig {
+    /// A replica of the database of the same name, with defaults.
+    pub fn new(name: &str, path: PathBuf, upstream: &str) -> ReplicaConfig {
+        ReplicaConfig {
+            name: name.to_owned(),
+            upstream_database: name.to_owned(),
+            path,
+            upstream: upstream.to_owned(),
+            replica_name: nix::unistd::gethostname()
+                .ok()
+                .and_then(|n| n.into_string().ok())
+                .unwrap_or_else(|| "replica".to_owned()),
+            max_staleness: None,
+            scrub_interval: None,
+            wal_soft_limit: 64 << 20,
+            wal_hard_limit: 1 << 30,
+            mode: 0o640,
+        }
+    }
+}
+
+/// A replica could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// It has ended.
+    #[error("{0}: the replica has stopped")]
+    Stopped(String),
+    /// The database failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What the applier's thread is told.
+enum Command {
+    /// A stream begins; what shall it ask for?
+    Begin(oneshot::Sender<Result<follow::Request, String>>),
+    /// A message of the stream; the permit counts its bytes until it is applied.
+    Message {
+        message: Message,
+        session: CancellationToken,
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    /// The stream ended.
+    End,
+    /// Look around. `idle`: nothing has come for a while.
+    Tick { idle: bool },
+    /// End replication.
+    Detach(oneshot::Sender<Result<Option<Position>, String>>),
+    /// End in order.
+    Stop,
+}
+
+/// A handle to a running replica.
+pub struct Replica {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+    fatal: watch::Receiver<Option<String>>,
+}
+
+impl Replica {
+    /// Starts following. Must be called in a tokio runtime.
+    pub fn start(config: ReplicaConfig, upstream: Upstream) -> Arc<Replica> {
+        let (commands, receiver) = mpsc::channel(64);
+        let shared = Arc::new(Shared::new(config, commands.clone()));
+        let cancel = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let (fatal_sender, fatal) = watch::channel(None);
+        let worker = tasks.spawn_blocking({
+            let shared = shared.clone();
+            move || worker::run(&shared, receiver)
+        });
+        tasks.spawn(async move {
+            // A panic of the applier must not look like a quiet replica.
+            if let Err(error) = worker.await {
+                fatal_sender.send_replace(Some(format!("the applier ended: {error}")));
+            }
+        });
+        tasks.spawn(follow::run(
+            shared.clone(),
+            upstream,
+            commands.clone(),
+            cancel.clone(),
+        ));
+        tasks.spawn(follow::ticks(commands.clone(), cancel.clone()));
+        tasks.close();
+        Arc::new(Replica {
+            shared,
+            commands,
+            cancel,
+            tasks,
+            fatal,
+        })
+    }
+
+    /// The database's name.
+    pub fn name(&self) -> &str {
+        &self.shared.config.name
+    }
+
+    /// How it was started.
+    pub fn config(&self) -> &ReplicaConfig {
+        &self.shared.config
+    }
+
+    /// Everything for `walcast status`.
+    pub fn status(&self) -> DatabaseStatus {
+        self.shared.status()
+    }
+
+    /// What readers see now, and each change of it.
+    pub fn watch(&self) -> watch::Receiver<Option<Point>> {
+        self.shared.watch()
+    }
+
+    /// Whether it was level with its primary at least once since it started.
+    pub fn has_caught_up_once(&self) -> bool {
+        *self.shared.caught_up().borrow()
+    }
+
+    /// Each change of [`Replica::has_caught_up_once`].
+    pub fn caught_up(&self) -> watch::Receiver<bool> {
+        self.shared.caught_up()
+    }
+
+    /// Ends replication and leaves an ordinary, writable database. Answers with its last position.
+    pub async fn detach(&self) -> Result<(Option<Position>, PathBuf), ReplicaError> {
+        let stopped = || ReplicaError::Stopped(self.name().to_owned());
+        self.cancel.cancel();
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(Command::Detach(reply))
+            .await
+            .map_err(|_| stopped())?;
+        let position = answer
+            .await
+            .map_err(|_| stopped())?
+            .map_err(ReplicaError::Failed)?;
+        Ok((position, self.shared.config.path.clone()))
+    }
+
+    /// Begins to end.
+    pub fn stop(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Waits until everything has ended and all is on disk.
+    pub async fn stopped(&self) {
+        // If the worker has ended already there is nobody to tell.
+        let _ = self.commands.send(Command::Stop).await;
+        self.tasks.wait().await;
+    }
+
+    /// Why the replica cannot go on at all, once that is so.
+    pub fn fatal(&self) -> Option<String> {
+        self.fatal.borrow().clone()
+    }
+}
+
+fn random_u64() -> u64 {
+    // Without randomness from the kernel nothing here can be safe: salts, generations, identities.
+    getrandom::u64().unwrap_or_else(|error| panic!("the system gives no random numbers: {error}"))
+}

@@ -1,0 +1,362 @@
+//! What a replica remembers of itself in `<db>-walcast/`.
+//!
+//! - `replica`: text, replaced atomically. Its identity, and the constant added to the schema cookie.
+//! - `applied`: two sectors of 512 bytes, each with its own checksum, that in turn name the next state **before** its
+//!   last frame is written: after a kill the database is at one of the two, and its checksum tells which. They are not
+//!   synced: the page cache outlives a kill, and after a power cut they fail the comparison and are not used.
+//! - `durable`: the same for the durable state, synced.
+//! - `position`: text, replaced atomically: the durable position, for people and scripts.
+//!
+//! A sector (all little-endian): magic "WCAPPLY1" 8, sequence u64, generation u64, index u64, offset u64, dbsum u64,
+//! page_count u32, page_size u32, time_us i64, has_log u32, big_endian u32, log sequence u32, salt 2 × u32, frame
+//! checksum 2 × u32, pad u32, XXH3-64 of all before u64.
+
+use crate::disk::{self, File, ReplaceOps};
+use crate::format::dbsum::DbSum;
+use crate::format::position::{Generation, Position};
+use crate::format::wal::{Cksum, WalHeader};
+use crate::model::Point;
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_64;
+
+const SECTOR: usize = 512;
+const MAGIC: &[u8; 8] = b"WCAPPLY1";
+const USED: usize = 104;
+
+/// A state of the local database, and the primary's log at that place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The state.
+    pub point: Point,
+    /// The header of the primary's log of that index; `None` at offset 0.
+    pub log: Option<WalHeader>,
+}
+
+impl Mark {
+    fn encode(&self, sequence: u64) -> [u8; SECTOR] {
+        let mut bytes = Vec::with_capacity(SECTOR);
+        let position = self.point.position;
+        bytes.extend_from_slice(MAGIC);
+        for word in [
+            sequence,
+            position.generation.0,
+            position.index,
+            position.offset,
+            self.point.dbsum.0,
+        ] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        for word in [self.point.page_count, self.point.page_size] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.point.time_us.to_le_bytes());
+        let log = self
+            .log
+            .unwrap_or(WalHeader::new(self.point.page_size, 0, [0, 0]));
+        let cksum = self.point.frame_cksum.unwrap_or_default();
+        let has_log = u32::from(self.log.is_some() && self.point.frame_cksum.is_some());
+        for word in [
+            has_log,
+            u32::from(log.big_endian),
+            log.sequence,
+            log.salt[0],
+            log.salt[1],
+            cksum.0,
+            cksum.1,
+            0,
+        ] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        debug_assert_eq!(bytes.len(), USED - 8);
+        let sum = xxh3_64(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes.resize(SECTOR, 0);
+        bytes.try_into().unwrap_or([0; SECTOR])
+    }
+
+    fn decode(bytes: &[u8]) -> Option<(u64, Mark)> {
+        let bytes = bytes.get(..USED)?;
+        let u64_at = |at: usize| {
+            bytes
+                .get(at..at + 8)?
+                .try_into()
+                .ok()
+                .map(u64::from_le_bytes)
+        };
+        let u32_at = |at: usize| {
+            bytes
+                .get(at..at + 4)?
+                .try_into()
+                .ok()
+                .map(u32::from_le_bytes)
+        };
+        if &bytes[..8] != MAGIC || xxh3_64(&bytes[..USED - 8]) != u64_at(USED - 8)? {
+            return None;
+        }
+        let page_size = u32_at(52)?;
+        let has_log = u32_at(64)? == 1;
+        let log = has_log.then_some(()).and_then(|()| {
+            let mut header = WalHeader::new(page_size, u32_at(72)?, [u32_at(76)?, u32_at(80)?]);
+            header.big_endian = u32_at(68)? == 1;
+            Some(header)
+        });
+        let point = Point {
+            position: Position {
+                generation: Generation(u64_at(16)?),
+                index: u64_at(24)?,
+                offset: u64_at(32)?,
+            },
+            dbsum: DbSum(u64_at(40)?),
+            page_count: u32_at(48)?,
+            page_size,
+            time_us: u64_at(56)? as i64,
+            frame_cksum: has_log.then_some(Cksum(u32_at(84)?, u32_at(88)?)),
+        };
+        Some((u64_at(8)?, Mark { point, log }))
+    }
+}
+
+/// Two sectors that are written in turn, so that a torn write leaves the other.
+struct Slots {
+    file: File,
+    sequence: u64,
+    marks: [Option<Mark>; 2],
+}
+
+impl Slots {
+    fn open(op: &'static str, path: &Path) -> disk::Result<Slots> {
+        let file = File::open_or_create(op, path, 0o640)?;
+        let mut bytes = vec![0; SECTOR * 2];
+        let read = file.read_at(op, &mut bytes, 0)?;
+        bytes.truncate(read);
+        let sectors: [_; 2] =
+            std::array::from_fn(|i| bytes.get(i * SECTOR..).and_then(Mark::decode));
+        let sequence = sectors.iter().flatten().map(|(s, _)| *s).max().unwrap_or(0);
+        Ok(Slots {
+            file,
+            sequence,
+            marks: sectors.map(|s| s.map(|(_, mark)| mark)),
+        })
+    }
+
+    fn write(&mut self, op: &'static str, mark: Mark) -> disk::Result<()> {
+        let sequence = self.sequence + 1;
+        let slot = (sequence % 2) as usize;
+        self.file
+            .write_all_at(op, &mark.encode(sequence), (slot * SECTOR) as u64)?;
+        self.sequence = sequence;
+        self.marks[slot] = Some(mark);
+        Ok(())
+    }
+
+    /// The marks, newest first.
+    fn newest_first(&self) -> impl Iterator<Item = Mark> + use<> {
+        let newest = (self.sequence % 2) as usize;
+        [self.marks[newest], self.marks[1 - newest]]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// What the thread that applies remembers.
+pub struct Record {
+    directory: PathBuf,
+    applied: Slots,
+    /// The lasting identity, 32 hex digits.
+    pub id: String,
+    /// The constant added to the schema cookie of page 1.
+    pub cookie_delta: u32,
+    /// The constant that a seed under way will use.
+    pub pending_delta: Option<u32>,
+}
+
+/// What the thread that syncs remembers.
+pub struct Durable {
+    directory: PathBuf,
+    slots: Slots,
+}
+
+impl Durable {
+    /// Reads what is there, or begins. The directory exists.
+    pub fn open(directory: &Path) -> disk::Result<Durable> {
+        let slots = Slots::open("durable.open", &directory.join("durable"))?;
+        Ok(Durable {
+            directory: directory.to_owned(),
+            slots,
+        })
+    }
+
+    /// The state that survives a power cut.
+    pub fn mark(&self) -> Option<Mark> {
+        self.slots.newest_first().next()
+    }
+
+    /// Names a durable state: the caller has synced what it stands on. Then publishes it in `position`.
+    pub fn note(&mut self, mark: Mark) -> disk::Result<()> {
+        self.slots.write("durable.write", mark)?;
+        self.slots.file.sync_data("durable.sync")?;
+        let ops = ReplaceOps {
+            write: "position.write",
+            sync: "position.sync",
+            rename: "position.rename",
+        };
+        let text = format!("{}\n", mark.point.position);
+        disk::replace(ops, &self.directory.join("position"), text.as_bytes(), true)
+    }
+}
+
+/// A file of the replica's directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] disk::DiskError),
+    /// The file is not what this version writes.
+    #[error("{path}: {what}; move the directory away to begin anew with a snapshot", path = path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Record {
+    /// Reads what is there, or begins. The directory exists.
+    pub fn open(directory: &Path) -> Result<Record, RecordError> {
+        let mut record = Record {
+            directory: directory.to_owned(),
+            applied: Slots::open("applied.open", &directory.join("applied"))?,
+            id: String::new(),
+            cookie_delta: 0,
+            pending_delta: None,
+        };
+        let path = directory.join("replica");
+        match disk::read_if_exists("replica.read", &path)? {
+            Some(text) => record.parse_identity(&path, &text)?,
+            None => {
+                record.id = format!("{:016x}{:016x}", super::random_u64(), super::random_u64());
+                record.save_identity()?;
+            }
+        }
+        Ok(record)
+    }
+
+    fn parse_identity(&mut self, path: &Path, text: &[u8]) -> Result<(), RecordError> {
+        let wrong = |what: String| RecordError::Format {
+            path: path.to_owned(),
+            what,
+        };
+        let text = String::from_utf8_lossy(text);
+        let mut lines = text.lines();
+        match lines.next() {
+            Some("walcast-replica 1") => {}
+            other => return Err(wrong(format!("unknown format '{}'", other.unwrap_or("")))),
+        }
+        for line in lines {
+            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+            let number = || {
+                value
+                    .parse()
+                    .map_err(|_| wrong(format!("'{line}' is not a number")))
+            };
+            match key {
+                "id" => self.id = value.to_owned(),
+                "cookie-delta" => self.cookie_delta = number()?,
+                "cookie-delta-pending" => self.pending_delta = Some(number()?),
+                _ => return Err(wrong(format!("unknown line '{line}'"))),
+            }
+        }
+        if self.id.is_empty() {
+            return Err(wrong("the line 'id' is missing".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Writes identity and cookie constants, durably.
+    pub fn save_identity(&self) -> disk::Result<()> {
+        let mut text = format!(
+            "walcast-replica 1\nid {}\ncookie-delta {}\n",
+            self.id, self.cookie_delta
+        );
+        if let Some(pending) = self.pending_delta {
+            text.push_str(&format!("cookie-delta-pending {pending}\n"));
+        }
+        let ops = ReplaceOps {
+            write: "replica.write",
+            sync: "replica.sync",
+            rename: "replica.rename",
+        };
+        disk::replace(ops, &self.directory.join("replica"), text.as_bytes(), true)
+    }
+
+    /// The states that the database may be at, the newest first.
+    pub fn candidates(&self) -> impl Iterator<Item = Mark> + use<> {
+        self.applied.newest_first()
+    }
+
+    /// Names the state that the next publication makes, before its last frame is written.
+    pub fn note_next(&mut self, mark: Mark) -> disk::Result<()> {
+        self.applied.write("applied.write", mark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(offset: u64) -> Mark {
+        let position = Position {
+            generation: Generation(7),
+            index: 3,
+            offset,
+        };
+        let mut log = WalHeader::new(4096, 9, [1, 2]);
+        log.cksum = WalHeader::new(4096, 9, [1, 2]).cksum;
+        Mark {
+            point: Point {
+                position,
+                dbsum: DbSum(offset),
+                page_count: 5,
+                page_size: 4096,
+                frame_cksum: Some(Cksum(4, 5)),
+                time_us: -3,
+            },
+            log: Some(log),
+        }
+    }
+
+    #[test]
+    fn states_survive_and_a_torn_sector_is_not_believed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut record = Record::open(directory.path()).expect("a record");
+        let id = record.id.clone();
+        Durable::open(directory.path())
+            .expect("a record")
+            .note(mark(100))
+            .expect("written");
+        record.note_next(mark(200)).expect("written");
+        record.note_next(mark(300)).expect("written");
+        drop(record);
+        let record = Record::open(directory.path()).expect("a record");
+        assert_eq!(record.id, id);
+        assert_eq!(
+            Durable::open(directory.path()).expect("a record").mark(),
+            Some(mark(100))
+        );
+        let all: Vec<u64> = record
+            .candidates()
+            .map(|m| m.point.position.offset)
+            .collect();
+        assert_eq!(all, [300, 200]);
+        let text = std::fs::read_to_string(directory.path().join("position")).expect("a file");
+        assert_eq!(text, format!("{}\n", mark(100).point.position));
+
+        let path = directory.path().join("applied");
+        let mut bytes = std::fs::read(&path).expect("a file");
+        bytes[40] ^= 1;
+        std::fs::write(&path, bytes).expect("written");
+        let record = Record::open(directory.path()).expect("a record");
+        assert_eq!(record.candidates().count(), 1);
+    }
+}

@@ -1,0 +1,119 @@
+//! A first snapshot: the database file does not exist, so no reader can have it open, and pages go straight into a file
+//! that takes its name when it is whole.
+
+use super::machine::{PageAt, Pages};
+use crate::disk::{self, File};
+use crate::format::dbheader::to_replica;
+use crate::format::dbsum::{DbSum, page_hash};
+use crate::sums::Sums;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+/// A database file in the making.
+pub struct FreshSeed {
+    file: File,
+    temporary: PathBuf,
+    page_size: u32,
+    sums: Sums,
+    unsynced: u64,
+    write_out: SyncSender<()>,
+}
+
+/// Writing out begins early, in steps, so that the sync at the end does not wait for a gigabyte.
+const WRITE_OUT: u64 = 32 << 20;
+
+impl FreshSeed {
+    /// Begins, over whatever an earlier attempt left.
+    pub fn begin(directory: &Path, page_size: u32, mode: u32) -> disk::Result<FreshSeed> {
+        let temporary = directory.join("seed.tmp");
+        let file = File::create("seed.create", &temporary, mode)?;
+        let sums = Sums::create(directory, page_size)?;
+        let write_out = write_out_thread(file.try_clone("seed.clone")?);
+        Ok(FreshSeed {
+            file,
+            temporary,
+            page_size,
+            sums,
+            unsynced: 0,
+            write_out,
+        })
+    }
+
+    /// Writes pages, each run of consecutive ones in one call.
+    pub fn append(&mut self, pages: &Pages) -> disk::Result<()> {
+        let size = self.page_size as usize;
+        for page in &pages.list {
+            let bytes = &pages.bytes[page.at..page.at + size];
+            self.sums.set(page.pgno, page_hash(page.pgno, bytes))?;
+        }
+        // Nothing here is ever taken back page by page.
+        self.sums.commit();
+        let mut rest = pages.list.as_slice();
+        while let Some(first) = rest.first() {
+            let run = run_length(rest, size);
+            let bytes = &pages.bytes[first.at..first.at + run * size];
+            self.file
+                .write_all_at("seed.write", bytes, u64::from(first.pgno - 1) * size as u64)?;
+            rest = &rest[run..];
+        }
+        self.unsynced += (pages.list.len() * size) as u64;
+        if self.unsynced >= WRITE_OUT {
+            self.unsynced = 0;
+            // If it is still busy with the step before, this one joins the next.
+            let _ = self.write_out.try_send(());
+        }
+        Ok(())
+    }
+
+    /// The checksum of what was written, cut to `pages` pages.
+    pub fn sum(&mut self, pages: u32) -> DbSum {
+        self.sums.resize(pages);
+        self.sums.sum()
+    }
+
+    /// Makes the file whole and durable and gives it its name. Left-over `-wal` and `-shm` files of a database that is
+    /// gone would be played back into it: they go first. Returns the hashes of its pages and page 1 as the primary has it.
+    pub fn finish(
+        mut self,
+        path: &Path,
+        pages: u32,
+        cookie_delta: u32,
+    ) -> disk::Result<(Sums, Vec<u8>)> {
+        let mut page1 = vec![0; self.page_size as usize];
+        self.file.read_exact_at("seed.read", &mut page1, 0)?;
+        let mut marked = page1.clone();
+        to_replica(&mut marked, cookie_delta);
+        self.file.write_all_at("seed.write", &marked, 0)?;
+        self.file
+            .set_len("seed.size", u64::from(pages) * u64::from(self.page_size))?;
+        self.file.sync_all("seed.sync")?;
+        for suffix in ["-wal", "-shm"] {
+            let mut stale = path.as_os_str().to_owned();
+            stale.push(suffix);
+            disk::remove_file("seed.remove-stale", Path::new(&stale))?;
+        }
+        disk::rename("seed.rename", &self.temporary, path)?;
+        if let Some(parent) = path.parent() {
+            disk::sync_dir("seed.rename", parent)?;
+        }
+        self.sums.commit();
+        Ok((self.sums, page1))
+    }
+}
+
+/// How many pages from the first on lie one behind the other, in the database as in the bytes.
+fn run_length(pages: &[PageAt], size: usize) -> usize {
+    let follows = |w: &[PageAt]| w[1].pgno == w[0].pgno + 1 && w[1].at == w[0].at + size;
+    1 + pages.windows(2).take_while(|w| follows(w)).count()
+}
+
+fn write_out_thread(file: File) -> SyncSender<()> {
+    let (sender, receiver) = sync_channel(1);
+    std::thread::spawn(move || {
+        while receiver.recv().is_ok() {
+            // Only for speed: the sync that counts is the one at the end, and it reports the error.
+            let _ = file.sync_data("seed.write-out");
+        }
+    });
+    sender
+}

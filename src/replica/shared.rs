@@ -1,0 +1,245 @@
+//! What the threads and tasks of one replica tell each other and the outside.
+
+use super::ReplicaConfig;
+use super::lag::Lag;
+use crate::format::dbsum::DbSum;
+use crate::format::position::Position;
+use crate::model::{DatabaseState, DatabaseStatus, Point, Role};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// State of one replica, behind short locks.
+pub struct Shared {
+    /// How it was started.
+    pub config: ReplicaConfig,
+    commands: mpsc::Sender<super::Command>,
+    applied: watch::Sender<Option<Point>>,
+    caught_up: watch::Sender<bool>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    lag: Lag,
+    session: CancellationToken,
+    last_open_failure: String,
+    state: DatabaseState,
+    reason: String,
+    faults: BTreeMap<&'static str, String>,
+    received: Option<Position>,
+    durable: Option<Position>,
+    wal_bytes: u64,
+    bytes: u64,
+    publications: u64,
+    snapshots: u64,
+    scrubs: u64,
+    apply_lag_seconds: f64,
+}
+
+impl Shared {
+    pub(super) fn new(config: ReplicaConfig, commands: mpsc::Sender<super::Command>) -> Shared {
+        let inner = Inner {
+            lag: Lag::new(Instant::now()),
+            session: CancellationToken::new(),
+            last_open_failure: String::new(),
+            state: DatabaseState::Starting,
+            reason: String::new(),
+            faults: BTreeMap::new(),
+            received: None,
+            durable: None,
+            wal_bytes: 0,
+            bytes: 0,
+            publications: 0,
+            snapshots: 0,
+            scrubs: 0,
+            apply_lag_seconds: 0.0,
+        };
+        Shared {
+            config,
+            commands,
+            applied: watch::Sender::new(None),
+            caught_up: watch::Sender::new(false),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here panics half-way through a change that matters.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the applier look around, if it is not busy anyway.
+    pub fn wake(&self) {
+        let _ = self.commands.try_send(super::Command::Tick { idle: false });
+    }
+
+    /// The primary's position and clock, as a message said.
+    pub fn seen(&self, position: Position, clock_us: i64) {
+        let mut inner = self.lock();
+        inner.lag.seen(position, clock_us, Instant::now());
+        self.look_level(&mut inner);
+    }
+
+    /// Readers see this now. `streamed`: it came from the stream, not from the disk at the start.
+    pub fn applied(&self, point: &Point, streamed: bool) {
+        {
+            let mut inner = self.lock();
+            let now = Instant::now();
+            inner.lag.applied(point.position, point.time_us, now);
+            if streamed {
+                inner.publications += 1;
+                if let Some(clock) = inner.lag.primary_clock_us(now) {
+                    inner.apply_lag_seconds = (clock - point.time_us).max(0) as f64 / 1e6;
+                }
+            }
+            self.look_level(&mut inner);
+        }
+        self.applied.send_replace(Some(*point));
+    }
+
+    fn look_level(&self, inner: &mut Inner) {
+        let level = inner.lag.lag_seconds(Instant::now()) == 0.0
+            && inner.lag.staleness_seconds(Instant::now()) >= 0.0;
+        let taking = matches!(
+            inner.state,
+            DatabaseState::CatchingUp | DatabaseState::Snapshot
+        );
+        if level && taking {
+            inner.state = DatabaseState::Streaming;
+            inner.reason.clear();
+            tracing::info!(database = %self.config.name, "level with the primary: streaming");
+            if !*self.caught_up.borrow() {
+                self.caught_up.send_replace(true);
+            }
+        }
+    }
+
+    pub(super) fn snapshot_began(&self) {
+        let mut inner = self.lock();
+        inner.snapshots += 1;
+        inner.state = DatabaseState::Snapshot;
+    }
+
+    /// What it is doing, and why.
+    pub fn set_state(&self, state: DatabaseState, reason: String) {
+        let mut inner = self.lock();
+        inner.state = state;
+        inner.reason = reason;
+    }
+
+    /// The stream that runs now, so that the applier can end it.
+    pub(super) fn set_session(&self, session: CancellationToken) {
+        self.lock().session = session;
+    }
+
+    /// Ends the stream that runs now; the next one begins after a moment.
+    pub(super) fn end_session(&self) {
+        self.lock().session.cancel();
+    }
+
+    /// The stream ended for a reason outside. True if that is news.
+    pub(super) fn disconnected(&self, reason: &str) -> bool {
+        let mut inner = self.lock();
+        let news = inner.state != DatabaseState::Disconnected || inner.reason != reason;
+        inner.state = DatabaseState::Disconnected;
+        reason.clone_into(&mut inner.reason);
+        news
+    }
+
+    /// The local database cannot be opened. True if that is news.
+    pub(super) fn failed_to_open(&self, reason: &str) -> bool {
+        let mut inner = self.lock();
+        std::mem::replace(&mut inner.last_open_failure, reason.to_owned()) != reason
+    }
+
+    /// A part has a fault that does not end the stream, or has it no more.
+    pub fn note_fault(&self, part: &'static str, fault: Option<String>) {
+        let mut inner = self.lock();
+        match fault {
+            Some(text) => {
+                if inner.faults.insert(part, text.clone()).is_none() {
+                    tracing::warn!(database = %self.config.name, "{text}");
+                }
+            }
+            None => {
+                inner.faults.remove(part);
+            }
+        }
+    }
+
+    pub(super) fn note_received(&self, position: Option<Position>) {
+        self.lock().received = position;
+    }
+
+    pub(super) fn note_bytes(&self, bytes: usize) {
+        self.lock().bytes += bytes as u64;
+    }
+
+    pub(super) fn note_durable(&self, position: Position) {
+        self.lock().durable = Some(position);
+    }
+
+    pub(super) fn note_wal(&self, bytes: u64) {
+        self.lock().wal_bytes = bytes;
+    }
+
+    pub(super) fn scrubbed(&self) {
+        self.lock().scrubs += 1;
+    }
+
+    /// The durable position.
+    pub fn durable(&self) -> Option<Position> {
+        self.lock().durable
+    }
+
+    /// What a progress report says: received, durable, seconds from capture to visibility.
+    pub fn progress(&self) -> (Option<Position>, Option<Position>, f64) {
+        let inner = self.lock();
+        (inner.received, inner.durable, inner.apply_lag_seconds)
+    }
+
+    /// What readers see.
+    pub fn watch(&self) -> watch::Receiver<Option<Point>> {
+        self.applied.subscribe()
+    }
+
+    /// Whether it was level once.
+    pub fn caught_up(&self) -> watch::Receiver<bool> {
+        self.caught_up.subscribe()
+    }
+
+    /// Everything for `walcast status`.
+    pub fn status(&self) -> DatabaseStatus {
+        let point = *self.applied.borrow();
+        let inner = self.lock();
+        let now = Instant::now();
+        let mut reason = inner.reason.clone();
+        for fault in inner.faults.values() {
+            if !reason.is_empty() {
+                reason.push_str("; ");
+            }
+            reason.push_str(fault);
+        }
+        DatabaseStatus {
+            name: self.config.name.clone(),
+            role: Role::Replica,
+            state: inner.state,
+            reason,
+            position: point.map(|p| p.position),
+            size_bytes: point.map_or(0, |p| u64::from(p.page_count) * u64::from(p.page_size)),
+            dbsum: point.map_or(DbSum(0), |p| p.dbsum),
+            wal_bytes: inner.wal_bytes,
+            durable: inner.durable,
+            upstream_position: inner.lag.upstream(),
+            lag_seconds: inner.lag.lag_seconds(now),
+            staleness_seconds: inner.lag.staleness_seconds(now),
+            upstream: self.config.upstream.clone(),
+            path: self.config.path.display().to_string(),
+            bytes_streamed: inner.bytes,
+            commits: inner.publications,
+            snapshots: inner.snapshots,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The test kit: processes, load, observation, and the checkers that judge what was observed.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub mod checker;
+pub mod child;
+pub mod cluster;
+pub mod compare;
+pub mod dump;
+pub mod history;
+pub mod load;
+pub mod ops;
+pub mod proc;
+pub mod proxy;
+pub mod python;
+pub mod reader;
+pub mod rng;
+pub mod schema;
+pub mod shadow;
+pub mod walfile;
+pub mod writer;
+
+mod selftest;
+
+/// How long anything may take before a test calls it hung.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at while waiting for it.
+const POLL: Duration = Duration::from_millis(10);
+
+/// True when the environment variable is set to `1`.
+fn flag(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|v| v == "1")
+}
+
+/// A count that is small in CI and as the issue names it under `WALCAST_FULL=1`.
+pub fn scaled(ci: u64, full: u64) -> u64 {
+    if flag("WALCAST_FULL") { full } else { ci }
+}
+
+/// Says loudly that a test could not run; a failure where nothing may be skipped.
+///
+/// # Panics
+/// When `WALCAST_REQUIRE_ALL=1`.
+pub fn skip(why: &str) {
+    skip_if_allowed(why, flag("WALCAST_REQUIRE_ALL"));
+}
+
+fn skip_if_allowed(why: &str, require_all: bool) {
+    assert!(
+        !require_all,
+        "SKIP is a failure here (WALCAST_REQUIRE_ALL=1): {why}"
+    );
+    eprintln!("\n##### SKIPPED: {why} #####\n");
+}
+
+/// Polls `check` until it gives a value; the last refusal is what a timeout reports.
+///
+/// # Errors
+/// What `check` said last, when `limit` has passed.
+pub fn poll_for<T>(
+    what: &str,
+    limit: Duration,
+    mut check: impl FnMut() -> Result<T, String>,
+) -> Result<T, String> {
+    let end = Instant::now() + limit;
+    loop {
+        match check() {
+            Ok(value) => return Ok(value),
+            Err(why) if Instant::now() >= end => {
+                return Err(format!("gave up after {limit:?} waiting for {what}: {why}"));
+            }
+            Err(_) => std::thread::sleep(POLL),
+        }
+    }
+}
+
+/// `poll_for` with the usual deadline, for tests.
+///
+/// # Panics
+/// When the deadline passes.
+pub fn wait_for<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    poll_for(what, DEADLINE, check).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// A directory for one test. It is kept, and its path printed, when the test fails.
+pub struct Scratch {
+    dir: Option<tempfile::TempDir>,
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// # Panics
+    /// When no temporary directory can be made.
+    pub fn new(name: &str) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("walcast-{name}-"))
+            .tempdir()
+            .expect("make a temporary directory");
+        let path = dir.path().to_path_buf();
+        Self {
+            dir: Some(dir),
+            path,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(dir) = self.dir.take()
+        {
+            eprintln!(
+                "files of the failed test are kept in {}",
+                dir.keep().display()
+            );
+        }
+    }
+}
