@@ -8,6 +8,7 @@ pub mod disk;
 pub mod format;
 pub mod model;
 pub mod ownership;
+pub mod primary;
 pub mod replica;
 pub mod server;
 pub mod sqlite;
