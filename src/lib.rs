@@ -3,6 +3,7 @@
 //! `docs/architecture.md` shows the way of a commit through these modules; `tests/layering.rs` says who may use whom.
 
 pub mod client;
+pub mod demo;
 pub mod disk;
 pub mod format;
 pub mod model;
