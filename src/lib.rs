@@ -3,10 +3,12 @@
 //! `docs/architecture.md` shows the way of a commit through these modules; `tests/layering.rs` says who may use whom.
 
 pub mod client;
+pub mod demo;
 pub mod disk;
 pub mod format;
 pub mod model;
 pub mod ownership;
+pub mod primary;
 pub mod replica;
 pub mod server;
 pub mod sqlite;

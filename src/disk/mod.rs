@@ -114,6 +114,11 @@ pub fn rename(op: &'static str, from: &Path, to: &Path) -> Result<()> {
     run(op, to, || fs::rename(from, to))
 }
 
+/// Size, times and kind of what a path leads to, without opening it.
+pub fn metadata(op: &'static str, path: &Path) -> Result<fs::Metadata> {
+    run(op, path, || fs::metadata(path))
+}
+
 /// Names in a directory, sorted; empty if there is no such directory.
 pub fn list(op: &'static str, path: &Path) -> Result<Vec<String>> {
     let names = run(op, path, || {

@@ -1,0 +1,133 @@
+//! May this database be captured, and if not, why? Nothing here changes anything.
+
+use super::shared::Shared;
+use crate::disk::{self, File};
+use crate::format::dbheader::{DbHeader, DbHeaderError};
+use crate::format::wal::{Cksum, checksum};
+use nix::sys::statfs::fstatfs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+/// `statfs` types of filesystems whose locks or shared memory do not hold, with their names (linux/magic.h and the
+/// filesystems' own sources).
+const UNSHARED: [(i64, &str); 9] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x0102_1997, "9p"),
+    (0x5346_414f, "AFS"),
+    (0x00c3_6400, "Ceph"),
+    (0x7375_7245, "Coda"),
+    (0x564c, "NCP"),
+];
+
+/// A database that can be captured.
+pub struct Candidate {
+    /// The file, opened before SQLite opens it. It stays open for as long as the process has the file open in SQLite:
+    /// closing any descriptor of it would drop SQLite's locks (POSIX).
+    pub raw: Arc<File>,
+    /// Its header.
+    pub header: DbHeader,
+}
+
+/// Looks at the database. The error is for people: what is the matter, and what to do.
+pub fn examine(shared: &Shared) -> Result<Candidate, String> {
+    let path = &shared.config.path;
+    let raw = raw_file(shared).map_err(|error| match error.is_missing() {
+        true => format!("{} does not exist yet", path.display()),
+        false => error.to_string(),
+    })?;
+    check_file(&raw, path)?;
+    let mut page = vec![0; 65536];
+    let len = raw
+        .read_at("db.header", &mut page, 0)
+        .map_err(|e| e.to_string())?;
+    let header = DbHeader::parse(&page[..len]).map_err(|error| match error {
+        DbHeaderError::Empty => format!("{}: {error}", path.display()),
+        error => format!("{} cannot be captured: {error}", path.display()),
+    })?;
+    if header.is_replica() {
+        return Err(format!(
+            "{} is a replica of walcast; make it an ordinary database first: walcast detach --db {}",
+            path.display(),
+            path.display()
+        ));
+    }
+    if !header.is_wal() {
+        return Err(format!(
+            "{0} is not in WAL mode; switch it with: sqlite3 {0} 'PRAGMA journal_mode=WAL'",
+            path.display()
+        ));
+    }
+    check_reserved(&raw, &header, page, path)?;
+    Ok(Candidate { raw, header })
+}
+
+/// The kept descriptor if it is still of this path's file, else a new one (then the old one's file has no path, and no
+/// connection of ours is open on it).
+fn raw_file(shared: &Shared) -> disk::Result<Arc<File>> {
+    let mut kept = shared.raw.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(raw) = kept.as_ref().filter(|raw| raw.is_current()) {
+        return Ok(Arc::clone(raw));
+    }
+    let raw = Arc::new(File::open_read("db.open", &shared.config.path)?);
+    *kept = Some(Arc::clone(&raw));
+    Ok(raw)
+}
+
+fn check_file(raw: &File, path: &Path) -> Result<(), String> {
+    let metadata = raw.metadata("db.stat").map_err(|e| e.to_string())?;
+    if !metadata.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
+    if metadata.nlink() > 1 {
+        return Err(format!(
+            "{} has {} hard links: SQLite would make a -wal file for each name; keep one name",
+            path.display(),
+            metadata.nlink()
+        ));
+    }
+    let filesystem = fstatfs(raw).map_err(|e| format!("{}: {e}", path.display()))?;
+    // The type is signed and of another width on some machines.
+    let kind = filesystem.filesystem_type().0 as i64 & 0xffff_ffff;
+    match UNSHARED.iter().find(|(magic, _)| *magic == kind) {
+        Some((_, name)) => Err(format!(
+            "{} is on {name}, where SQLite's locks and shared memory do not work; move it to a local disk",
+            path.display()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The checksum VFS keeps a checksum in the last 8 bytes of each page (SQLite, `ext/misc/cksumvfs.c`); the read-only
+/// mark in a replica's page 1 would make every reader there report corruption. Other uses of 8 reserved bytes are fine.
+fn check_reserved(
+    raw: &File,
+    header: &DbHeader,
+    mut page: Vec<u8>,
+    path: &Path,
+) -> Result<(), String> {
+    if header.reserved != 8 {
+        return Ok(());
+    }
+    for _ in 0..3 {
+        page.resize(header.page_size as usize, 0);
+        let body = page.len() - 8;
+        // Its sum is that of the WAL, over little-endian words.
+        let Cksum(first, second) = checksum(false, &page[..body], Cksum::default());
+        let sum = [first.to_le_bytes(), second.to_le_bytes()].concat();
+        if page[body..] == sum {
+            return Err(format!(
+                "{} uses SQLite's checksum VFS, which a replica's read-only mark would break; rebuild it without \
+                 (reserved bytes 0, then VACUUM)",
+                path.display()
+            ));
+        }
+        // It may have been read while a checkpoint wrote it.
+        raw.read_at("db.header", &mut page, 0)
+            .map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! Capture: from the live log through the page table and lz4 into the shadow WAL and to the streams.
+
+use super::hold::Hold;
+use super::log::{Cursor, LiveLog, LogError};
+use super::shadow::{Piece, ShadowWriter};
+use super::shared::Shared;
+use super::sums::Sums;
+use crate::disk::{DiskError, File};
+use crate::format::commits::CommitRecord;
+use crate::format::lz4;
+use crate::format::position::Position;
+use crate::format::wal::{Cksum, WalHeader};
+use crate::model::{Chunk, Codec, Commit, Point, clock_us};
+use crate::sqlite::{SqliteError, WalIndex};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The wal-index at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Salts of the log.
+    pub salt: [u32; 2],
+    /// Committed frames.
+    pub frames: u32,
+    /// Frames that are in the database file.
+    pub backfill: u32,
+    /// Pages of the database; of no meaning while there are no frames.
+    pub pages: u32,
+}
+
+/// Why a step of the capture did not do all.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The hold or the log's history is broken: continuity has to be proven anew.
+    Lost(String),
+    /// Something failed that may work again; nothing is lost, the hold stays.
+    Later(String),
+    /// The wal-index header is not readable now.
+    Unreadable,
+}
+
+impl From<SqliteError> for Trouble {
+    fn from(error: SqliteError) -> Trouble {
+        // A lock that SQLite could not even try: the hold cannot be relied upon.
+        Trouble::Lost(error.to_string())
+    }
+}
+
+impl From<DiskError> for Trouble {
+    fn from(error: DiskError) -> Trouble {
+        Trouble::Later(error.to_string())
+    }
+}
+
+/// A chunk that is ready to be written.
+struct Prepared {
+    index: u64,
+    start: u64,
+    end: Cursor,
+    data: Bytes,
+    record: Option<CommitRecord>,
+    commits: u32,
+}
+
+/// Everything that belongs to one attachment to the database.
+pub struct Capture {
+    pub(super) shared: Arc<Shared>,
+    pub(super) raw: Arc<File>,
+    pub(super) index: WalIndex,
+    pub(super) hold: Hold,
+    pub(super) log: LiveLog,
+    pub(super) sums: Sums,
+    pub(super) shadow: ShadowWriter,
+    pub(super) page_size: u32,
+    /// The end of what is captured.
+    pub(super) position: Position,
+    /// The header of the WAL that `position` is in, and the chain there; `None` at the generation's start.
+    pub(super) end: Option<(WalHeader, Cksum)>,
+    /// The place in the live log; `None` if nothing of the live log is captured.
+    pub(super) cursor: Option<Cursor>,
+    /// True while the log may have been restarted legally: all of it was captured and copied when it was let go.
+    pub(super) may_restart: bool,
+    /// True once checksums are known: chunks go to the streams.
+    pub(super) ready: bool,
+    /// The record at `position` when it was written without a checksum.
+    pub(super) unknown: Option<CommitRecord>,
+    /// When the newest commit was captured.
+    pub(super) time_us: i64,
+    prepared: Option<Prepared>,
+    packed: Vec<u8>,
+}
+
+/// The parts that continuity gives.
+pub struct Parts {
+    /// See the fields of [`Capture`].
+    pub raw: Arc<File>,
+    /// The wal-index.
+    pub index: WalIndex,
+    /// Holds the log.
+    pub hold: Hold,
+    /// The `-wal` file.
+    pub log: LiveLog,
+    /// With all of the live log that is captured already.
+    pub sums: Sums,
+    /// Ready to append at `position`.
+    pub shadow: ShadowWriter,
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// The end of what is captured.
+    pub position: Position,
+    /// Its log and chain.
+    pub end: Option<(WalHeader, Cksum)>,
+    /// The place in the live log.
+    pub cursor: Option<Cursor>,
+    /// True if `sums` are right already.
+    pub ready: bool,
+    /// A record at `position` without a checksum.
+    pub unknown: Option<CommitRecord>,
+    /// When `position` was captured.
+    pub time_us: i64,
+}
+
+impl Capture {
+    /// An attachment that begins.
+    pub fn new(shared: Arc<Shared>, parts: Parts) -> Capture {
+        Capture {
+            shared,
+            raw: parts.raw,
+            index: parts.index,
+            hold: parts.hold,
+            log: parts.log,
+            sums: parts.sums,
+            shadow: parts.shadow,
+            page_size: parts.page_size,
+            position: parts.position,
+            end: parts.end,
+            may_restart: parts.cursor.is_none(),
+            cursor: parts.cursor,
+            ready: parts.ready,
+            unknown: parts.unknown,
+            time_us: parts.time_us,
+            prepared: None,
+            packed: Vec::new(),
+        }
+    }
+
+    /// Reads the wal-index. A header in the middle of being written is asked for again.
+    pub fn observe(index: &WalIndex) -> Result<Seen, Trouble> {
+        for _ in 0..5000 {
+            if let Ok(header) = index.header() {
+                return Ok(Seen {
+                    salt: header.salt,
+                    frames: header.mx_frame,
+                    backfill: index.checkpoint_info().backfill,
+                    pages: header.page_count,
+                });
+            }
+            std::hint::spin_loop();
+        }
+        Err(Trouble::Unreadable)
+    }
+
+    /// True if all frames are captured.
+    pub fn is_captured(&self, seen: &Seen) -> bool {
+        match &self.cursor {
+            _ if seen.frames == 0 => true,
+            Some(cursor) => cursor.header.salt == seen.salt && cursor.frames == seen.frames,
+            None => false,
+        }
+    }
+
+    /// True if all frames are captured and copied: the log may be let go.
+    fn is_complete(&self, seen: &Seen) -> bool {
+        self.is_captured(seen) && (seen.frames == 0 || seen.backfill == seen.frames)
+    }
+
+    /// Takes the log back as soon as there is something in it to protect. Returns what is seen then.
+    pub fn guard(&mut self, seen: Seen) -> Result<Seen, Trouble> {
+        if self.is_complete(&seen) || !self.hold.has_file() {
+            return Ok(seen);
+        }
+        if !self.hold.take_log(&mut self.index)? {
+            // Readers stand on every slot: the file stays held, so nothing is lost, and the next look tries again.
+            return Ok(seen);
+        }
+        let seen = Self::observe(&self.index)?;
+        self.hold.release_file(&mut self.index)?;
+        Ok(seen)
+    }
+
+    /// Lets the log go if nothing in it needs protection any more: the application's next writer restarts it.
+    pub fn yield_log(&mut self) -> Result<(), Trouble> {
+        if !self.hold.has_log() {
+            return Ok(());
+        }
+        let seen = Self::observe(&self.index)?;
+        if !self.is_complete(&seen) || !self.hold.take_file(&mut self.index)? {
+            return Ok(());
+        }
+        // With the file held nothing more is copied, so if all is still captured and copied now, the log that comes
+        // after this one begins where this one ends.
+        let again = Self::observe(&self.index)?;
+        if again == seen {
+            self.may_restart = true;
+            self.hold.release_log(&mut self.index)?;
+        } else {
+            self.hold.release_file(&mut self.index)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the place of what is seen in the history; a new run of the log is begun here.
+    pub fn follow(&mut self, seen: &Seen) -> Result<(), Trouble> {
+        match &self.cursor {
+            _ if seen.frames == 0 => match self.may_restart {
+                true => Ok(()),
+                false => Err(Trouble::Lost(
+                    "the log was emptied before it was captured".into(),
+                )),
+            },
+            Some(cursor) if cursor.header.salt == seen.salt => {
+                if seen.frames < cursor.frames {
+                    return Err(Trouble::Lost(
+                        "the log is shorter than what was captured of it".into(),
+                    ));
+                }
+                self.may_restart &= seen.frames == cursor.frames;
+                Ok(())
+            }
+            _ if self.may_restart => {
+                let header = self.log.header().map_err(log_trouble)?;
+                if header.salt != seen.salt || header.page_size != self.page_size {
+                    return Err(Trouble::Lost(
+                        "the log's header is not that of the wal-index".into(),
+                    ));
+                }
+                self.cursor = Some(Cursor::start(header));
+                self.may_restart = false;
+                Ok(())
+            }
+            _ => Err(Trouble::Lost(
+                "the log was restarted while it was held".into(),
+            )),
+        }
+    }
+
+    /// The index that the cursor's frames belong to. It begins with its first frames, not at the restart: a restart of
+    /// which no frame was written is undone by a crash.
+    pub fn current_index(&self) -> u64 {
+        match (&self.cursor, self.end) {
+            (Some(cursor), Some(_)) if cursor.frames == 0 => self.position.index + 1,
+            (_, Some(_)) => self.position.index,
+            (_, None) => 0,
+        }
+    }
+
+    /// Captures one chunk, at most up to frame `last`.
+    pub fn capture_chunk(&mut self, last: u32) -> Result<(), Trouble> {
+        if self.prepared.is_none() {
+            let Some(cursor) = self.cursor.filter(|cursor| cursor.frames < last) else {
+                return Ok(());
+            };
+            self.prepared = Some(self.prepare(&cursor, last)?);
+        }
+        let Some(prepared) = &self.prepared else {
+            return Ok(());
+        };
+        let Prepared {
+            index,
+            start,
+            data,
+            record,
+            ..
+        } = prepared;
+        let piece = Piece {
+            index: *index,
+            start: *start,
+            data,
+            record: *record,
+        };
+        self.shadow.append(&piece, clock_us())?;
+        if let Some(prepared) = self.prepared.take() {
+            self.publish(prepared);
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, cursor: &Cursor, last: u32) -> Result<Prepared, Trouble> {
+        let index = self.current_index();
+        let stretch = self.log.read(cursor, last).map_err(log_trouble)?;
+        self.sums.reserve(stretch.highest)?;
+        for (pgno, page, commit_size) in stretch.frames() {
+            self.sums.frame(pgno, page);
+            if commit_size > 0 {
+                self.sums.commit(commit_size);
+            }
+        }
+        self.packed.clear();
+        lz4::compress(stretch.bytes, &mut self.packed)
+            .map_err(|e| Trouble::Later(e.to_string()))?;
+        let end = stretch.end;
+        let record = stretch.commit.map(|page_count| CommitRecord {
+            end_offset: end.offset(),
+            dbsum: if self.ready {
+                self.sums.sum()
+            } else {
+                Default::default()
+            },
+            page_count: if self.ready { page_count } else { 0 },
+            time_us: clock_us(),
+            cksum: end.cksum,
+        });
+        Ok(Prepared {
+            index,
+            start: cursor.offset(),
+            end,
+            // As long as its bytes: the scratch buffer has room for the worst case.
+            data: Bytes::copy_from_slice(&self.packed),
+            record,
+            commits: stretch.commits,
+        })
+    }
+
+    fn publish(&mut self, prepared: Prepared) {
+        let Prepared {
+            index,
+            start,
+            end,
+            data,
+            record,
+            commits,
+        } = prepared;
+        let start = Position {
+            index,
+            offset: start,
+            ..self.position
+        };
+        self.position = Position {
+            offset: end.offset(),
+            ..start
+        };
+        self.end = Some((end.header, end.cksum));
+        self.cursor = Some(end);
+        self.shared.commits.fetch_add(u64::from(commits), Relaxed);
+        if let Some(record) = &record {
+            self.time_us = record.time_us;
+        }
+        if !self.ready {
+            self.unknown = record.or(self.unknown);
+            self.shared
+                .hub
+                .advance(self.position, end.offset() - start.offset);
+            return;
+        }
+        let commit = record.map(|record| Commit {
+            dbsum: record.dbsum,
+            page_count: record.page_count,
+            time_us: record.time_us,
+        });
+        let chunk = Chunk {
+            start,
+            end_offset: end.offset(),
+            codec: Codec::Lz4,
+            data,
+            commit,
+        };
+        self.shared.hub.publish(chunk);
+        match record {
+            Some(_) => self.shared.hub.set_tip(self.point()),
+            None => self.shared.hub.notify(),
+        }
+    }
+
+    /// The captured tip. Right only while `ready`, at a commit.
+    pub fn point(&self) -> Point {
+        Point {
+            position: self.position,
+            dbsum: self.sums.sum(),
+            page_count: self.sums.page_count(),
+            page_size: self.page_size,
+            frame_cksum: self.end.map(|(_, cksum)| cksum),
+            time_us: self.time_us,
+        }
+    }
+}
+
+/// The log under our hold is what the wal-index says, or the hold was worth nothing.
+pub fn log_trouble(error: LogError) -> Trouble {
+    match error {
+        LogError::Disk(error) if error.source.kind() != std::io::ErrorKind::UnexpectedEof => {
+            error.into()
+        }
+        error => Trouble::Lost(error.to_string()),
+    }
+}

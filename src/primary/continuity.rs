@@ -1,0 +1,432 @@
+//! Attaching: is what the application's files hold now the continuation of what was captured, and from where on?
+//!
+//! Everything is decided under the hold, so that nothing changes meanwhile but the log's end. Two proofs are accepted:
+//!
+//! 1. **The log**: it has the salts of the last captured index, and the frame at the captured position has the checksum
+//!    that was recorded. The chain of checksums then says that all frames before are the captured ones.
+//! 2. **The content**: none of the live log is copied into the file, and the file has the checksum that was recorded at
+//!    the captured position. Then the live log, if there is one, begins where the captured one ended.
+//!
+//! Without a proof a new generation begins, and the reason is logged: walcast was down while the log was reset, or a power
+//! cut took back commits that were captured already (SQLite then uses the same salts and offsets again).
+
+use super::attach::Candidate;
+use super::capture::{Capture, Parts, Seen, Trouble};
+use super::hold::Hold;
+use super::log::{Cursor, LiveLog};
+use super::session::Session;
+use super::shadow::{self, Housekeeping, Job, Layout, Lineage, Recovered, Retention, ShadowWriter};
+use super::shared::Shared;
+use super::sums::Sums;
+use crate::disk;
+use crate::format::dbsum::DbSum;
+use crate::format::position::{Generation, Position};
+use crate::format::wal::frames_before;
+use crate::model::clock_us;
+use crate::sqlite::WalIndex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The proof by content needs to keep everything out of the file while it is read; it gives up once the application has
+/// written this much meanwhile.
+const PROOF_LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// How long to wait for a read slot before telling that readers are on all of them.
+const SLOT_WAIT: Duration = Duration::from_millis(200);
+
+/// What was found out.
+enum Verdict {
+    /// The live log continues the last index: its first frames, up to this cursor, are captured.
+    SameLog(Cursor),
+    /// The live log, or the next one, follows the last index.
+    NextLog,
+    /// Continuity is not proven.
+    New(String),
+}
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}
+
+/// The captured position and what is recorded there.
+struct Known {
+    position: Position,
+    page_size: u32,
+    page_count: u32,
+    dbsum: Option<DbSum>,
+}
+
+fn known(recovered: &Recovered) -> Option<Known> {
+    let position = recovered.end;
+    if let Some(last) = &recovered.last {
+        let record = last.record;
+        return Some(Known {
+            position,
+            page_size: last.header.page_size,
+            page_count: record.page_count,
+            dbsum: (record.page_count > 0).then_some(record.dbsum),
+        });
+    }
+    let base = recovered.lineage?.base?;
+    let (page_size, page_count) = (base.page_size, base.page_count);
+    Some(Known {
+        position,
+        page_size,
+        page_count,
+        dbsum: Some(base.dbsum),
+    })
+}
+
+/// What attaching works with.
+struct Attaching<'a> {
+    shared: &'a Arc<Shared>,
+    candidate: Candidate,
+    index: WalIndex,
+    hold: Hold,
+    log: LiveLog,
+    seen: Seen,
+    sums: Sums,
+}
+
+/// Takes hold of a database. The error is for people; it is tried again. `renew`: a new generation is wanted, and why.
+pub fn attach(
+    shared: &Arc<Shared>,
+    candidate: Candidate,
+    housekeeping: &Arc<Housekeeping>,
+    renew: Option<&str>,
+) -> Result<Session, String> {
+    // The hold comes first: from then on the application cannot restart the log under our eyes.
+    let mut attaching = Attaching::begin(shared, candidate)?;
+    let recovered = shadow::recover(&shared.layout).map_err(text)?;
+    let verdict = match (renew, &recovered) {
+        (Some(reason), _) => Verdict::New(reason.to_owned()),
+        (None, None) => Verdict::New("nothing of this database was captured before".into()),
+        (None, Some(recovered)) => attaching.judge(recovered)?,
+    };
+    attaching.finish(housekeeping, recovered, verdict)
+}
+
+impl<'a> Attaching<'a> {
+    fn begin(shared: &'a Arc<Shared>, candidate: Candidate) -> Result<Attaching<'a>, String> {
+        let path = &shared.config.path;
+        let mut index = WalIndex::open(path).map_err(|error| match error.is_busy() {
+            true => format!(
+                "{}: the application holds it alone (locking_mode=EXCLUSIVE, or a change of journal_mode)",
+                path.display()
+            ),
+            false => text(error),
+        })?;
+        let mut hold = Hold::default();
+        let begun = Instant::now();
+        while !hold.take_log(&mut index).map_err(text)? {
+            if begun.elapsed() > SLOT_WAIT {
+                return Err(format!(
+                    "{}: readers are on every read slot",
+                    path.display()
+                ));
+            }
+            shared.wake.wait(Duration::from_millis(1));
+        }
+        let log = LiveLog::open(&LiveLog::path_of(path)).map_err(text)?;
+        let (seen, page_count) = look(&index, &candidate)?;
+        let page_size = candidate.header.page_size;
+        let sums = Sums::new(shared.layout.root(), page_size, page_count).map_err(text)?;
+        Ok(Attaching {
+            shared,
+            candidate,
+            index,
+            hold,
+            log,
+            seen,
+            sums,
+        })
+    }
+
+    fn judge(&mut self, recovered: &Recovered) -> Result<Verdict, String> {
+        let Some(known) = known(recovered) else {
+            return Ok(Verdict::New(
+                "what was captured before is not readable".into(),
+            ));
+        };
+        if known.page_size != self.candidate.header.page_size {
+            return Ok(Verdict::New(format!(
+                "the page size changed from {} to {}",
+                known.page_size, self.candidate.header.page_size
+            )));
+        }
+        let last = recovered.last.as_ref();
+        if let Some(last) =
+            last.filter(|last| self.seen.frames > 0 && last.header.salt == self.seen.salt)
+        {
+            return self.judge_log(&known, last);
+        }
+        self.judge_content(&known)
+    }
+
+    /// The first proof.
+    fn judge_log(&mut self, known: &Known, last: &shadow::LastIndex) -> Result<Verdict, String> {
+        let took_back = |what: &str| {
+            let position = known.position;
+            Ok(Verdict::New(format!(
+                "the log does not hold what was captured at {position}: {what} (a power cut?)"
+            )))
+        };
+        let header = self.log.header().map_err(text)?;
+        let Some(frames) = frames_before(known.page_size, known.position.offset) else {
+            return took_back("no frame ends there");
+        };
+        if header != last.header {
+            return took_back("its header differs");
+        }
+        if frames == 0 || frames > self.seen.frames {
+            return took_back("it is shorter");
+        }
+        let mut cursor = Cursor::start(header);
+        while cursor.frames < frames {
+            let stretch = match self.log.read(&cursor, frames) {
+                Ok(stretch) => stretch,
+                Err(error) => return Err(text(error)),
+            };
+            self.sums.reserve(stretch.highest).map_err(text)?;
+            for (pgno, page, commit_size) in stretch.frames() {
+                self.sums.frame(pgno, page);
+                if commit_size > 0 {
+                    self.sums.commit(commit_size);
+                }
+            }
+            cursor = stretch.end;
+        }
+        if cursor.cksum != last.record.cksum {
+            return took_back("the frame there has another checksum");
+        }
+        Ok(Verdict::SameLog(cursor))
+    }
+
+    /// The second proof.
+    fn judge_content(&mut self, known: &Known) -> Result<Verdict, String> {
+        let lost = |what: String| {
+            Ok(Verdict::New(format!(
+                "{what} since {} was captured",
+                known.position
+            )))
+        };
+        let Some(dbsum) = known.dbsum else {
+            return lost("the log was reset".into());
+        };
+        if self.seen.frames > 0 && self.seen.backfill > 0 {
+            return lost("the log was reset and written".into());
+        }
+        let (index, hold) = (&mut self.index, &mut self.hold);
+        if !hold.take_file(index).map_err(text)? {
+            return lost("the log was reset and is being copied".into());
+        }
+        self.seen = observe(index)?;
+        if self.seen.frames > 0 && self.seen.backfill > 0 {
+            return lost("the log was reset and written".into());
+        }
+        let file_pages = file_pages(&self.candidate)?;
+        self.sums.reserve(file_pages).map_err(text)?;
+        self.sums.commit(file_pages);
+        while !self.sums.is_scanned() {
+            self.sums.scan_step(&self.candidate.raw).map_err(text)?;
+            let seen = observe(&self.index)?;
+            let written = u64::from(seen.frames) * u64::from(known.page_size);
+            if written > PROOF_LOG_BYTES || self.shared.is_stopping() {
+                return lost("the log was reset, and the application writes too much for a proof by content,".into());
+            }
+        }
+        if self.sums.sum() != dbsum || file_pages != known.page_count {
+            return lost("the database was changed".into());
+        }
+        Ok(Verdict::NextLog)
+    }
+
+    fn finish(
+        self,
+        housekeeping: &Arc<Housekeeping>,
+        recovered: Option<Recovered>,
+        verdict: Verdict,
+    ) -> Result<Session, String> {
+        let shared = Arc::clone(self.shared);
+        let page_size = self.candidate.header.page_size;
+        let config = &shared.config;
+        let retention = |old| Retention::new(config.retain_bytes, config.retain_age, old);
+        let begun = match (verdict, recovered) {
+            (Verdict::New(reason), recovered) => {
+                let lineage = new_generation(&shared, recovered.as_ref(), &reason)?;
+                let at = Position::start_of(lineage.generation);
+                Begun {
+                    lineage,
+                    position: at,
+                    recovered: None,
+                    cursor: None,
+                    ready: false,
+                }
+            }
+            (_, None) => return Err("there is nothing to continue".into()),
+            (verdict, Some(recovered)) => {
+                let generation = recovered.generation;
+                let none = Lineage {
+                    generation,
+                    fork: None,
+                    base: None,
+                };
+                let lineage = recovered.lineage.unwrap_or(none);
+                let (cursor, ready) = match verdict {
+                    Verdict::SameLog(cursor) => (Some(cursor), false),
+                    _ => (None, true),
+                };
+                Begun {
+                    lineage,
+                    position: recovered.end,
+                    recovered: Some(recovered),
+                    cursor,
+                    ready,
+                }
+            }
+        };
+        let Begun {
+            lineage,
+            position,
+            recovered,
+            cursor,
+            ready,
+        } = begun;
+        let last = recovered.as_ref().and_then(|r| r.last);
+        let mut old = recovered
+            .as_ref()
+            .map(|r| r.old.clone())
+            .unwrap_or_default();
+        if let (Some(last), None) = (last, cursor) {
+            old.push(last.size);
+        }
+        let oldest = old.first().map_or(position.index, |index| index.index);
+        let layout = shared.layout.clone();
+        let mut shadow = ShadowWriter::new(
+            layout,
+            lineage.generation,
+            page_size,
+            retention(old),
+            Arc::clone(housekeeping),
+        );
+        if let (Some(last), Some(_)) = (last, cursor) {
+            let size = last.size;
+            shadow
+                .reopen(size.index, last.sidecar_len, size.bytes, size.last_us)
+                .map_err(text)?;
+        }
+        remove_others(&shared.layout, lineage.generation, housekeeping)?;
+        if shared
+            .hub
+            .tip_now()
+            .is_some_and(|tip| tip.position != position)
+        {
+            shared.hub.forget_tip();
+        }
+        shared.hub.begin(position, oldest);
+        let unknown = last
+            .map(|last| last.record)
+            .filter(|record| record.page_count == 0);
+        let expected = last
+            .filter(|last| last.record.page_count > 0)
+            .map(|l| (position, l.record.dbsum));
+        let parts = Parts {
+            raw: self.candidate.raw,
+            index: self.index,
+            hold: self.hold,
+            log: self.log,
+            sums: self.sums,
+            shadow,
+            page_size,
+            position,
+            end: last.map(|last| (last.header, last.record.cksum)),
+            cursor,
+            ready,
+            unknown,
+            time_us: last.map_or_else(clock_us, |last| last.record.time_us),
+        };
+        Ok(Session::new(
+            Capture::new(shared, parts),
+            Arc::clone(housekeeping),
+            lineage,
+            expected,
+        ))
+    }
+}
+
+struct Begun {
+    lineage: Lineage,
+    position: Position,
+    recovered: Option<Recovered>,
+    cursor: Option<Cursor>,
+    ready: bool,
+}
+
+fn observe(index: &WalIndex) -> Result<Seen, String> {
+    Capture::observe(index).map_err(|trouble| match trouble {
+        Trouble::Lost(reason) | Trouble::Later(reason) => reason,
+        Trouble::Unreadable => "the wal-index is being rebuilt".into(),
+    })
+}
+
+/// The wal-index, and the pages that the database has by it.
+fn look(index: &WalIndex, candidate: &Candidate) -> Result<(Seen, u32), String> {
+    let seen = observe(index)?;
+    let pages = match seen.frames {
+        0 => file_pages(candidate)?,
+        _ => seen.pages,
+    };
+    Ok((seen, pages))
+}
+
+fn file_pages(candidate: &Candidate) -> Result<u32, String> {
+    let len = candidate.raw.len("db.len").map_err(text)?;
+    u32::try_from(len / u64::from(candidate.header.page_size)).map_err(text)
+}
+
+/// Makes a generation current, durably, before anything is captured in it.
+fn new_generation(
+    shared: &Shared,
+    recovered: Option<&Recovered>,
+    reason: &str,
+) -> Result<Lineage, String> {
+    let number = getrandom::u64().map_err(text)?;
+    let fork = recovered.map(|recovered| recovered.end);
+    let lineage = Lineage {
+        generation: Generation(number),
+        fork,
+        base: None,
+    };
+    let layout = &shared.layout;
+    disk::create_dir_all("generation.mkdir", &layout.wal(lineage.generation)).map_err(text)?;
+    let bytes = lineage.to_text().into_bytes();
+    disk::replace(shadow::LINEAGE_OPS, &layout.lineage(), &bytes, true).map_err(text)?;
+    layout.write_generation(lineage.generation).map_err(text)?;
+    match fork {
+        Some(fork) => tracing::warn!(
+            database = %shared.config.name,
+            "a new generation {} begins, after {fork}: {reason}", lineage.generation
+        ),
+        None => tracing::info!(
+            database = %shared.config.name,
+            "the generation {} begins: {reason}", lineage.generation
+        ),
+    }
+    Ok(lineage)
+}
+
+/// Other generations are of no use once the current one is durable.
+fn remove_others(
+    layout: &Layout,
+    current: Generation,
+    housekeeping: &Housekeeping,
+) -> Result<(), String> {
+    for directory in [layout.generations(), layout.all_commits()] {
+        for name in disk::list("shadow.list", &directory).map_err(text)? {
+            if name != current.to_string() {
+                // What finds the queue full goes at the next start.
+                housekeeping.offer(Job::Remove(directory.join(name)));
+            }
+        }
+    }
+    Ok(())
+}

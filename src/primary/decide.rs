@@ -1,0 +1,124 @@
+//! Can a replica go on from where it is, or does it need a snapshot, and why?
+
+use super::error::PrimaryError;
+use super::shadow::{ShadowError, ShadowReader};
+use super::shared::{Request, Shared};
+use crate::format::position::Position;
+use crate::model::{Follows, Point, StreamStart};
+
+/// Judges a request against the primary's history up to `tip`. Reads the shadow WAL: not for an async task.
+pub fn decide(
+    shared: &Shared,
+    start: &StreamStart,
+    tip: &Point,
+) -> Result<(Follows, String), PrimaryError> {
+    let Some(position) = start.position else {
+        return Ok((Follows::NewReplica, "the replica has nothing yet".into()));
+    };
+    if position.generation != tip.position.generation {
+        let reason = format!(
+            "its position {position} is not of the generation {}",
+            tip.position.generation
+        );
+        return Ok((Follows::OtherGeneration, reason));
+    }
+    if start.page_size != 0 && start.page_size != tip.page_size {
+        let reason = format!(
+            "its pages have {} bytes, the primary's {}",
+            start.page_size, tip.page_size
+        );
+        return Ok((Follows::PageSizeDiffers, reason));
+    }
+    if (position.index, position.offset) > (tip.position.index, tip.position.offset) {
+        let reason = format!("its position {position} is ahead of {}", tip.position);
+        return Ok((Follows::ReplicaAhead, reason));
+    }
+    if !shared.hub.is_kept(position) {
+        return Ok((
+            Follows::NotRetained,
+            format!("the log after {position} is no longer kept"),
+        ));
+    }
+    match compare(shared, start, position, tip) {
+        Ok(None) => Ok((Follows::Resume, format!("goes on from {position}"))),
+        Ok(Some(reason)) => Ok((Follows::ChecksumDiffers, reason)),
+        Err(ShadowError::Gone { .. }) => Ok((
+            Follows::NotRetained,
+            format!("the log before {position} is no longer kept"),
+        )),
+        Err(ShadowError::Disk(error)) => Err(error.into()),
+        Err(error) => {
+            damaged(shared, position, tip.position, &error);
+            Ok((
+                Follows::NotRetained,
+                format!("the log at {position} cannot be read: {error}"),
+            ))
+        }
+    }
+}
+
+/// What differs at the position, if anything.
+fn compare(
+    shared: &Shared,
+    start: &StreamStart,
+    position: Position,
+    tip: &Point,
+) -> Result<Option<String>, ShadowError> {
+    if position == tip.position {
+        return Ok(differs(
+            start,
+            position,
+            tip.frame_cksum.map(|c| (c.0, c.1)),
+            Some(tip.dbsum),
+        ));
+    }
+    if position.offset == 0 {
+        // Only (0, 0) is a position; what it was is proven by the first commit's checksum.
+        let reason = format!("{position} is not the end of a transaction");
+        return Ok((position.index > 0 || start.frame_cksum.is_some()).then_some(reason));
+    }
+    let (frame, record) = ShadowReader::frame_ending_at(&shared.layout, tip.page_size, position)?;
+    if !frame.is_commit() {
+        return Ok(Some(format!("{position} is not the end of a transaction")));
+    }
+    let dbsum = record
+        .filter(|record| record.page_count > 0)
+        .map(|record| record.dbsum);
+    Ok(differs(
+        start,
+        position,
+        Some((frame.cksum.0, frame.cksum.1)),
+        dbsum,
+    ))
+}
+
+fn differs(
+    start: &StreamStart,
+    position: Position,
+    cksum: Option<(u32, u32)>,
+    dbsum: Option<crate::format::dbsum::DbSum>,
+) -> Option<String> {
+    if start.frame_cksum.map(|c| (c.0, c.1)) != cksum {
+        return Some(format!(
+            "the frame at {position} has another checksum there"
+        ));
+    }
+    let dbsum = dbsum.filter(|dbsum| *dbsum != start.dbsum)?;
+    Some(format!(
+        "the database at {position} has the checksum {}, not {dbsum}",
+        start.dbsum
+    ))
+}
+
+/// A damaged stretch is never read again: replicas before it get a snapshot. Where it is in the index that is being
+/// written, a snapshot would need it as well, so a new generation begins, from the application's own log.
+pub fn damaged(shared: &Shared, at: Position, newest: Position, error: &ShadowError) {
+    tracing::error!(database = %shared.config.name, "the shadow WAL is damaged at {at}: {error}");
+    if at.index < newest.index {
+        shared.hub.forget_before(at.index + 1);
+    } else {
+        shared.request(Request::Renew(format!(
+            "the shadow WAL is damaged: {error}"
+        )));
+    }
+}

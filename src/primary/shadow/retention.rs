@@ -1,0 +1,74 @@
+//! Which old indexes are kept: bounded by bytes on disk and by age, whole indexes, oldest first.
+
+use super::IndexSize;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A file takes whole blocks, and a directory at least one.
+const BLOCK: u64 = 4096;
+/// A snapshot in progress may keep this much more than was configured before it is cut off.
+const PIN_ALLOWANCE: u64 = 16 * 1024 * 1024 * 1024;
+
+/// The indexes kept, and the limits.
+pub struct Retention {
+    limit_bytes: u64,
+    limit_age_us: i64,
+    old: VecDeque<IndexSize>,
+    total: u64,
+}
+
+impl Retention {
+    /// With the indexes that are complete, oldest first.
+    pub fn new(limit_bytes: u64, limit_age: Duration, old: Vec<IndexSize>) -> Retention {
+        let total = old.iter().map(|index| index.bytes).sum();
+        let limit_age_us = i64::try_from(limit_age.as_micros()).unwrap_or(i64::MAX);
+        Retention {
+            limit_bytes,
+            limit_age_us,
+            old: old.into(),
+            total,
+        }
+    }
+
+    /// Bytes on disk of a file with `len` bytes.
+    pub fn on_disk(len: u64) -> u64 {
+        len.div_ceil(BLOCK) * BLOCK
+    }
+
+    /// What an index takes besides its files: its directory.
+    pub const PER_INDEX: u64 = BLOCK;
+
+    /// An index is complete.
+    pub fn add(&mut self, index: IndexSize) {
+        self.total += index.bytes;
+        self.old.push_back(index);
+    }
+
+    /// The oldest index to remove now, if any; ask again until there is none. `current` are the bytes of the index that
+    /// is being written, `pinned` the oldest index that a snapshot in progress needs.
+    pub fn next_to_remove(
+        &mut self,
+        current: u64,
+        pinned: Option<u64>,
+        now_us: i64,
+    ) -> Option<u64> {
+        let oldest = self.old.front()?;
+        let bytes = self.total + current;
+        let too_old = now_us.saturating_sub(oldest.last_us) > self.limit_age_us;
+        if bytes <= self.limit_bytes && !too_old {
+            return None;
+        }
+        let allowed = self.limit_bytes.saturating_add(PIN_ALLOWANCE);
+        if pinned.is_some_and(|pinned| oldest.index >= pinned) && bytes <= allowed {
+            return None;
+        }
+        let oldest = self.old.pop_front()?;
+        self.total -= oldest.bytes;
+        Some(oldest.index)
+    }
+
+    /// The oldest complete index that is kept.
+    pub fn oldest(&self) -> Option<u64> {
+        self.old.front().map(|index| index.index)
+    }
+}

@@ -1,0 +1,249 @@
+//! Appends chunks to the shadow WAL of one generation.
+
+use super::{Housekeeping, IndexSize, Job, Layout, Retention, SEGMENT_BYTES, SEGMENT_SECONDS};
+use crate::disk::{self, File};
+use crate::format::commits::{self, CommitRecord, HEADER_SIZE, RECORD_SIZE};
+use crate::format::position::Generation;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A chunk to append.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Its index.
+    pub index: u64,
+    /// Offset in the WAL file of its first byte.
+    pub start: u64,
+    /// One lz4 frame.
+    pub data: &'a [u8],
+    /// What is known at its end, if a transaction ends there.
+    pub record: Option<CommitRecord>,
+}
+
+struct Segment {
+    file: File,
+    len: u64,
+    opened: Instant,
+}
+
+struct OpenIndex {
+    index: u64,
+    sidecar: File,
+    sidecar_len: u64,
+    segment: Option<Segment>,
+    /// Bytes on disk of what is closed.
+    closed_bytes: u64,
+    last_us: i64,
+}
+
+/// The writing end.
+///
+/// A call that fails has changed nothing that a reader could see, and may be repeated with the same arguments: it then
+/// writes over what it left.
+pub struct ShadowWriter {
+    layout: Layout,
+    generation: Generation,
+    page_size: u32,
+    open: Option<OpenIndex>,
+    retention: Retention,
+    housekeeping: Arc<Housekeeping>,
+    /// Removals that found the queue full.
+    waiting: VecDeque<Job>,
+}
+
+impl ShadowWriter {
+    /// For a generation with its complete indexes.
+    pub fn new(
+        layout: Layout,
+        generation: Generation,
+        page_size: u32,
+        retention: Retention,
+        housekeeping: Arc<Housekeeping>,
+    ) -> ShadowWriter {
+        ShadowWriter {
+            layout,
+            generation,
+            page_size,
+            open: None,
+            retention,
+            housekeeping,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Goes on in an index that a former run left: `sidecar_len` and `bytes` are what recovery found to be good.
+    pub fn reopen(
+        &mut self,
+        index: u64,
+        sidecar_len: u64,
+        bytes: u64,
+        last_us: i64,
+    ) -> disk::Result<()> {
+        let path = self.layout.sidecar(self.generation, index);
+        let sidecar = File::open_rw("shadow.sidecar-open", &path)?;
+        self.open = Some(OpenIndex {
+            index,
+            sidecar,
+            sidecar_len,
+            segment: None,
+            closed_bytes: bytes,
+            last_us,
+        });
+        Ok(())
+    }
+
+    /// Appends a chunk. A chunk of a higher index begins that index, and completes the one before.
+    pub fn append(&mut self, piece: &Piece<'_>, now_us: i64) -> disk::Result<()> {
+        if self
+            .open
+            .as_ref()
+            .is_none_or(|open| open.index != piece.index)
+        {
+            let next = self.create_index(piece.index, now_us)?;
+            self.finish_index();
+            self.open = Some(next);
+        }
+        self.rotate(false);
+        // Cannot be absent: made above.
+        let Some(open) = self.open.as_mut() else {
+            return Ok(());
+        };
+        if open.segment.is_none() {
+            let path = self
+                .layout
+                .segment(self.generation, piece.index, piece.start);
+            let file = File::create("shadow.create", &path, 0o644)?;
+            open.segment = Some(Segment {
+                file,
+                len: 0,
+                opened: Instant::now(),
+            });
+        }
+        let Some(segment) = open.segment.as_mut() else {
+            return Ok(());
+        };
+        segment
+            .file
+            .write_all_at("shadow.append", piece.data, segment.len)?;
+        if let Some(record) = &piece.record {
+            open.sidecar
+                .write_all_at("shadow.record", &record.encode(), open.sidecar_len)?;
+            open.sidecar_len += RECORD_SIZE as u64;
+        }
+        segment.len += piece.data.len() as u64;
+        open.last_us = now_us;
+        Ok(())
+    }
+
+    /// Replaces the newest record, once the checksum at its position is known.
+    pub fn amend(&mut self, record: &CommitRecord) -> disk::Result<()> {
+        let Some(open) = self.open.as_mut() else {
+            return Ok(());
+        };
+        let last = open.sidecar_len.saturating_sub(RECORD_SIZE as u64);
+        if last < HEADER_SIZE as u64 {
+            return Ok(());
+        }
+        open.sidecar
+            .write_all_at("shadow.amend", &record.encode(), last)
+    }
+
+    fn create_index(&self, index: u64, now_us: i64) -> disk::Result<OpenIndex> {
+        disk::create_dir_all("shadow.mkdir", &self.layout.index(self.generation, index))?;
+        disk::create_dir_all("shadow.mkdir", &self.layout.commits(self.generation))?;
+        let path = self.layout.sidecar(self.generation, index);
+        let sidecar = File::create("shadow.sidecar-create", &path, 0o644)?;
+        sidecar.write_all_at(
+            "shadow.sidecar-header",
+            &commits::encode_header(self.page_size),
+            0,
+        )?;
+        Ok(OpenIndex {
+            index,
+            sidecar,
+            sidecar_len: HEADER_SIZE as u64,
+            segment: None,
+            closed_bytes: Retention::PER_INDEX,
+            last_us: now_us,
+        })
+    }
+
+    fn finish_index(&mut self) {
+        self.rotate(true);
+        let Some(open) = self.open.take() else { return };
+        let bytes = open.closed_bytes + Retention::on_disk(open.sidecar_len);
+        self.retention.add(IndexSize {
+            index: open.index,
+            bytes,
+            last_us: open.last_us,
+        });
+        self.housekeeping.offer(Job::Sync(open.sidecar));
+    }
+
+    /// Closes the segment if it is large or old enough, or in any case.
+    fn rotate(&mut self, always: bool) {
+        let Some(open) = self.open.as_mut() else {
+            return;
+        };
+        let age = Duration::from_secs(SEGMENT_SECONDS);
+        let due = |s: &Segment| s.len >= SEGMENT_BYTES || s.opened.elapsed() >= age;
+        if open
+            .segment
+            .as_ref()
+            .is_some_and(|segment| always || due(segment))
+            && let Some(segment) = open.segment.take()
+        {
+            open.closed_bytes += Retention::on_disk(segment.len);
+            self.housekeeping.offer(Job::Sync(segment.file));
+        }
+    }
+
+    /// Work by the clock: closes a segment that is old, removes what is no longer kept. Returns the oldest index kept
+    /// if that changed. `pinned` is asked only if something would go.
+    pub fn tick(&mut self, now_us: i64, pinned: Option<u64>, forget: impl Fn(u64)) {
+        self.rotate(false);
+        while let Some(job) = self.waiting.pop_front() {
+            if let Some(job) = self.housekeeping.offer(job) {
+                self.waiting.push_front(job);
+                return;
+            }
+        }
+        while let Some(index) = self
+            .retention
+            .next_to_remove(self.open_bytes(), pinned, now_us)
+        {
+            // Readers are told before the first file goes.
+            forget(index);
+            self.remove(Job::Remove(self.layout.index(self.generation, index)));
+            self.remove(Job::Remove(self.layout.sidecar(self.generation, index)));
+        }
+    }
+
+    fn remove(&mut self, job: Job) {
+        if let Some(job) = self.housekeeping.offer(job) {
+            self.waiting.push_back(job);
+        }
+    }
+
+    fn open_bytes(&self) -> u64 {
+        let Some(open) = &self.open else { return 0 };
+        let segment = open.segment.as_ref().map_or(0, |segment| segment.len);
+        open.closed_bytes + Retention::on_disk(segment) + Retention::on_disk(open.sidecar_len)
+    }
+
+    /// The oldest index kept, `None` if there is none yet.
+    pub fn oldest(&self) -> Option<u64> {
+        self.retention
+            .oldest()
+            .or(self.open.as_ref().map(|open| open.index))
+    }
+
+    /// A clean end: all that was written survives a power cut once the housekeeping is done.
+    pub fn close(mut self) {
+        self.rotate(true);
+        if let Some(open) = self.open.take() {
+            self.housekeeping.offer(Job::Sync(open.sidecar));
+        }
+    }
+}

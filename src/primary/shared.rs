@@ -1,0 +1,233 @@
+//! What the capture thread, the streams and the callers of one database share.
+
+use super::PrimaryConfig;
+use super::error::PrimaryError;
+use super::hub::Hub;
+use super::notice::Wake;
+use super::replicas::Replicas;
+use super::shadow::Layout;
+use crate::disk::File;
+use crate::format::position::Position;
+use crate::model::{DatabaseState, Point, SnapshotBegin};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// An answer that a caller waits for.
+pub type Reply<T> = oneshot::Sender<Result<T, PrimaryError>>;
+
+/// What a caller asks of the capture thread.
+pub enum Request {
+    /// A point that covers every commit made before now.
+    Fence(Reply<Point>),
+    /// The beginning of a snapshot.
+    Snapshot(Reply<SnapshotStart>),
+    /// Let go of the files.
+    Pause(Reply<Point>),
+    /// Take them again; the answer tells whether continuity was proven.
+    Resume(Reply<(Point, bool)>),
+    /// Begin a new generation, since the shadow WAL of this one is damaged.
+    Renew(String),
+}
+
+impl Request {
+    /// Answers with an error.
+    pub fn refuse(self, error: PrimaryError) {
+        // A caller that went away needs no answer.
+        match self {
+            Request::Fence(reply) | Request::Pause(reply) => drop(reply.send(Err(error))),
+            Request::Snapshot(reply) => drop(reply.send(Err(error))),
+            Request::Resume(reply) => drop(reply.send(Err(error))),
+            Request::Renew(_) => {}
+        }
+    }
+}
+
+/// Keeps an index in the shadow WAL for as long as it lives.
+pub struct Pin {
+    shared: Arc<Shared>,
+    index: u64,
+}
+
+impl Pin {
+    /// Keeps `index` and all after it.
+    pub fn new(shared: &Arc<Shared>, index: u64) -> Pin {
+        shared.hub.pin(index);
+        Pin {
+            shared: Arc::clone(shared),
+            index,
+        }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.shared.hub.unpin(self.index);
+    }
+}
+
+/// Everything a snapshot needs to begin.
+pub struct SnapshotStart {
+    /// The message that begins it.
+    pub begin: SnapshotBegin,
+    /// The database file, opened before SQLite opened it and never closed while SQLite has it open.
+    pub file: Arc<File>,
+    /// Keeps the WAL from the start on.
+    pub pin: Pin,
+    /// The attachment that it belongs to.
+    pub epoch: u64,
+}
+
+/// The shared part of a [`super::Primary`].
+pub struct Shared {
+    /// As given.
+    pub config: PrimaryConfig,
+    /// Where the shadow WAL is.
+    pub layout: Layout,
+    /// Wakes the capture thread.
+    pub wake: Wake,
+    /// Chunks and positions.
+    pub hub: Hub,
+    /// The replicas.
+    pub replicas: Replicas,
+    requests: Mutex<VecDeque<Request>>,
+    waiting: AtomicBool,
+    state: Mutex<(DatabaseState, String)>,
+    stopping: AtomicBool,
+    draining: Mutex<Option<Option<Position>>>,
+    /// The database file; see [`SnapshotStart::file`].
+    pub raw: Mutex<Option<Arc<File>>>,
+    /// Transactions captured since the start.
+    pub commits: AtomicU64,
+    /// Payload bytes sent to replicas since the start.
+    pub bytes_streamed: AtomicU64,
+    /// Full snapshots sent since the start.
+    pub snapshots: AtomicU64,
+    /// Streams since the start, for their names.
+    pub sessions: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// For a database that nobody looked at yet.
+    pub fn new(config: PrimaryConfig) -> Shared {
+        Shared {
+            layout: Layout::of(&config.path),
+            config,
+            wake: Wake::new(),
+            hub: Hub::new(),
+            replicas: Replicas::default(),
+            requests: Mutex::default(),
+            waiting: AtomicBool::new(false),
+            state: Mutex::new((DatabaseState::Starting, "has just begun".into())),
+            stopping: AtomicBool::new(false),
+            draining: Mutex::new(None),
+            raw: Mutex::new(None),
+            commits: AtomicU64::new(0),
+            bytes_streamed: AtomicU64::new(0),
+            snapshots: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
+        }
+    }
+
+    /// Asks the capture thread for something.
+    pub fn request(&self, request: Request) {
+        if self.is_stopping() {
+            return request.refuse(self.not_ready());
+        }
+        lock(&self.requests).push_back(request);
+        self.waiting.store(true, Ordering::Release);
+        self.wake.wake();
+    }
+
+    /// What was asked since the last call. Costs one load when there is nothing.
+    pub fn take_requests(&self) -> VecDeque<Request> {
+        if !self.waiting.swap(false, Ordering::Acquire) {
+            return VecDeque::new();
+        }
+        std::mem::take(&mut *lock(&self.requests))
+    }
+
+    /// Refuses all that waits: the thread is gone.
+    pub fn refuse_all(&self) {
+        for request in std::mem::take(&mut *lock(&self.requests)) {
+            request.refuse(self.not_ready());
+        }
+    }
+
+    /// True if something was asked.
+    pub fn has_requests(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// What the database is doing, and why.
+    pub fn state(&self) -> (DatabaseState, String) {
+        lock(&self.state).clone()
+    }
+
+    /// Sets it; each change is one line in the log.
+    pub fn set_state(&self, state: DatabaseState, reason: &str) {
+        let mut current = lock(&self.state);
+        if current.0 == state && current.1 == reason {
+            return;
+        }
+        let name = &self.config.name;
+        match state {
+            DatabaseState::Waiting | DatabaseState::Failed => {
+                tracing::warn!(database = %name, "{state}: {reason}");
+            }
+            _ if reason.is_empty() => tracing::info!(database = %name, "{state}"),
+            _ => tracing::info!(database = %name, "{state}: {reason}"),
+        }
+        *current = (state, reason.to_owned());
+        drop(current);
+        self.hub.notify();
+    }
+
+    /// The error for a caller who came too early.
+    pub fn not_ready(&self) -> PrimaryError {
+        match self.state() {
+            (DatabaseState::Paused, _) => PrimaryError::Paused,
+            (state, reason) => PrimaryError::NotReady { state, reason },
+        }
+    }
+
+    /// Ends the thread and all streams.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake.wake();
+        self.hub.notify();
+    }
+
+    /// True once it shall end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Streams end once they are at `point`; `None`: wherever they are.
+    pub fn drain(&self, point: Option<Position>) {
+        *lock(&self.draining) = Some(point);
+        self.hub.notify();
+    }
+
+    /// True once no new stream may begin.
+    pub fn is_draining(&self) -> bool {
+        lock(&self.draining).is_some()
+    }
+
+    /// True if a stream at `cursor` shall end now.
+    pub fn is_drained(&self, cursor: Position) -> bool {
+        match &*lock(&self.draining) {
+            Some(Some(point)) => {
+                cursor.generation != point.generation
+                    || (cursor.index, cursor.offset) >= (point.index, point.offset)
+            }
+            Some(None) => true,
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! One replica's stream: a cursor over the history, moved by being polled.
+
+use super::decide::{damaged, decide};
+use super::error::PrimaryError;
+use super::hub::After;
+use super::shadow::{Layout, Lineage, MAX_CONTENT, ShadowError, ShadowReader};
+use super::shared::{Pin, Shared, SnapshotStart};
+use super::snapshot::Copy;
+use super::{Request, ask, begin_snapshot};
+use crate::format::lz4;
+use crate::format::position::Position;
+use crate::model::{
+    Chunk, Codec, DatabaseState, Follows, Hello, Message, PROTOCOL_VERSION, Point, SnapshotEnd,
+    StreamStart, clock_us,
+};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Packed bytes that one step reads from the shadow WAL, about.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Chunks that one step reads.
+const BATCH_CHUNKS: usize = 256;
+
+type Batch = (ShadowReader, Result<Vec<Chunk>, ShadowError>);
+
+enum Phase {
+    /// Pages of a snapshot.
+    Pages(Copy, Pin),
+    /// WAL of a snapshot, up to a point.
+    Mend(
+        Point,
+        #[expect(dead_code, reason = "it is held, not read")] Pin,
+    ),
+    /// WAL.
+    Follow,
+    /// Nothing more comes.
+    Ended,
+}
+
+/// A stream that is open. Dropping it ends it. It holds no queue: what is not asked for is not read.
+pub struct StreamHandle {
+    shared: Arc<Shared>,
+    replica_id: String,
+    session: String,
+    lz4: bool,
+    epoch: u64,
+    page_size: u32,
+    /// The end of what was queued.
+    cursor: Position,
+    phase: Phase,
+    out: VecDeque<Message>,
+    reading: Option<JoinHandle<Batch>>,
+    changes: watch::Receiver<u64>,
+    last_sent: Instant,
+    state: DatabaseState,
+    reason: String,
+}
+
+/// Begins a stream.
+pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHandle, PrimaryError> {
+    if shared.is_draining() || shared.is_stopping() {
+        return Err(PrimaryError::Draining);
+    }
+    let changes = shared.hub.changes();
+    let epoch = shared.hub.epoch();
+    let tip = ask(shared, Request::Fence).await?;
+    let (start, judged) = {
+        let shared = Arc::clone(shared);
+        let judging = tokio::task::spawn_blocking(move || {
+            let judged = decide(&shared, &start, &tip);
+            (start, judged)
+        });
+        judging
+            .await
+            .map_err(|e| PrimaryError::Disk(e.to_string()))?
+    };
+    let (follows, reason) = judged?;
+    let snapshot = match follows {
+        Follows::Resume => None,
+        _ => Some(begin_snapshot(shared).await?),
+    };
+    let epoch = match &snapshot {
+        Some(snapshot) => snapshot.epoch,
+        // Started while the attachment was just being made: the fence was answered by the one that is now.
+        None if epoch != shared.hub.epoch() => shared.hub.epoch(),
+        None => epoch,
+    };
+    let number = shared.sessions.fetch_add(1, Relaxed);
+    let session = format!("{}-{}-{number}", shared.config.name, std::process::id());
+    let hello = hello(shared, &session, follows, &reason, &tip).await?;
+    let mut stream = StreamHandle {
+        shared: Arc::clone(shared),
+        replica_id: start.replica_id.clone(),
+        session,
+        lz4: start.lz4,
+        epoch,
+        page_size: tip.page_size,
+        cursor: start.position.unwrap_or(tip.position),
+        phase: Phase::Follow,
+        out: VecDeque::from([Message::Hello(hello)]),
+        reading: None,
+        changes,
+        last_sent: Instant::now(),
+        state: DatabaseState::CatchingUp,
+        reason,
+    };
+    stream.begin(&start, follows, snapshot, &tip);
+    Ok(stream)
+}
+
+async fn hello(
+    shared: &Arc<Shared>,
+    session: &str,
+    follows: Follows,
+    reason: &str,
+    tip: &Point,
+) -> Result<Hello, PrimaryError> {
+    let generation = tip.position.generation;
+    let layout = shared.layout.clone();
+    let lineage = tokio::task::spawn_blocking(move || Lineage::read(&layout, generation)).await;
+    let fork = lineage
+        .ok()
+        .and_then(Result::ok)
+        .flatten()
+        .and_then(|lineage| lineage.fork);
+    let heartbeat_ms = u32::try_from(shared.config.heartbeat.as_millis()).unwrap_or(u32::MAX);
+    Ok(Hello {
+        protocol: PROTOCOL_VERSION,
+        server_id: shared.config.server_id.clone(),
+        session_id: session.to_owned(),
+        page_size: tip.page_size,
+        generation,
+        parent: fork.map(|fork| fork.generation),
+        fork,
+        follows,
+        reason: reason.to_owned(),
+        position: tip.position,
+        clock_us: clock_us(),
+        heartbeat_ms,
+    })
+}
+
+/// Packing costs more than the loopback interface.
+fn is_loopback(address: &str) -> bool {
+    let socket = address
+        .parse::<std::net::SocketAddr>()
+        .map(|address| address.ip());
+    socket
+        .or_else(|_| address.parse())
+        .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+impl StreamHandle {
+    /// The session's name, as in the hello.
+    pub fn session_id(&self) -> &str {
+        &self.session
+    }
+
+    fn begin(
+        &mut self,
+        start: &StreamStart,
+        follows: Follows,
+        snapshot: Option<SnapshotStart>,
+        tip: &Point,
+    ) {
+        let database = &self.shared.config.name;
+        let (name, address) = (&start.replica_name, &start.address);
+        match snapshot {
+            None => {
+                debug_assert_eq!(follows, Follows::Resume);
+                tracing::info!(
+                    database,
+                    "resuming replica '{name}' ({address}): {}",
+                    self.reason
+                );
+                if self.cursor == tip.position {
+                    // Level: it must learn so now, not at the next commit.
+                    self.out.push_back(heartbeat(tip.position));
+                }
+            }
+            Some(snapshot) => {
+                tracing::info!(
+                    database,
+                    "sending snapshot to replica '{name}' ({address}): {}",
+                    self.reason
+                );
+                self.state = DatabaseState::Snapshot;
+                self.cursor = snapshot.begin.start;
+                self.out.push_back(Message::SnapshotBegin(snapshot.begin));
+                let pack = start.lz4 && !is_loopback(address);
+                self.phase =
+                    Phase::Pages(Copy::new(snapshot.file, self.page_size, pack), snapshot.pin);
+            }
+        }
+        self.shared
+            .replicas
+            .connect(start, &self.session, self.state, &self.reason);
+    }
+
+    /// The next message. `None`: a clean end, since the server drains or stops. After an error nothing more comes.
+    /// May be cancelled and called again.
+    pub async fn next(&mut self) -> Option<Result<Message, PrimaryError>> {
+        loop {
+            if let Some(message) = self.out.pop_front() {
+                return Some(Ok(self.account(message)));
+            }
+            if self.shared.is_stopping() {
+                self.phase = Phase::Ended;
+            }
+            if let Err(error) = self.advance().await {
+                self.phase = Phase::Ended;
+                self.reason = error.to_string();
+                return Some(Err(error));
+            }
+            if matches!(self.phase, Phase::Ended) && self.out.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    fn account(&mut self, message: Message) -> Message {
+        self.last_sent = Instant::now();
+        let (position, bytes) = match &message {
+            Message::Chunk(chunk) => (Some(chunk.end()), chunk.data.len()),
+            Message::SnapshotPages(pages) => (None, pages.data.len()),
+            _ => (None, 0),
+        };
+        if bytes > 0 {
+            self.shared.bytes_streamed.fetch_add(bytes as u64, Relaxed);
+            self.shared
+                .replicas
+                .sent(&self.replica_id, &self.session, position, bytes as u64);
+        }
+        message
+    }
+
+    /// Queues at least one message, or ends, or something happened that has to be looked at anew.
+    async fn advance(&mut self) -> Result<(), PrimaryError> {
+        match &mut self.phase {
+            Phase::Ended => Ok(()),
+            Phase::Follow => {
+                if self.reading.is_none() && self.shared.is_drained(self.cursor) {
+                    self.reason = "the server is draining".into();
+                    self.phase = Phase::Ended;
+                    return Ok(());
+                }
+                self.follow().await
+            }
+            Phase::Pages(copy, _) => match copy.next().await? {
+                Some(pages) => {
+                    self.out.push_back(Message::SnapshotPages(pages));
+                    self.check_epoch()
+                }
+                None => {
+                    // Everything that a checkpoint wrote into the file while it was copied is committed by now.
+                    let end = ask(&self.shared, Request::Fence).await?;
+                    self.check_epoch()?;
+                    if let Phase::Pages(_, pin) = std::mem::replace(&mut self.phase, Phase::Ended) {
+                        self.phase = Phase::Mend(end, pin);
+                    }
+                    Ok(())
+                }
+            },
+            Phase::Mend(end, _) => {
+                let end = *end;
+                let key = |p: Position| (p.index, p.offset);
+                if self.cursor == end.position {
+                    return self.end_snapshot(end);
+                }
+                if key(self.cursor) > key(end.position) {
+                    return Err(PrimaryError::Damaged(format!(
+                        "no chunk ends at {}",
+                        end.position
+                    )));
+                }
+                self.follow().await
+            }
+        }
+    }
+
+    fn end_snapshot(&mut self, end: Point) -> Result<(), PrimaryError> {
+        self.out.push_back(Message::SnapshotEnd(SnapshotEnd {
+            position: end.position,
+            dbsum: end.dbsum,
+            page_count: end.page_count,
+            time_us: end.time_us,
+        }));
+        self.phase = Phase::Follow;
+        self.shared.snapshots.fetch_add(1, Relaxed);
+        tracing::info!(database = %self.shared.config.name, "snapshot sent, at {}", end.position);
+        self.set_state(DatabaseState::CatchingUp);
+        Ok(())
+    }
+
+    fn set_state(&mut self, state: DatabaseState) {
+        // Until a snapshot is complete, that is what the replica is busy with.
+        if self.state == state || matches!(self.phase, Phase::Mend(..) | Phase::Pages(..)) {
+            return;
+        }
+        self.state = state;
+        if state == DatabaseState::Streaming {
+            self.reason.clear();
+        }
+        self.shared
+            .replicas
+            .state(&self.replica_id, &self.session, state, &self.reason);
+    }
+
+    fn check_epoch(&self) -> Result<(), PrimaryError> {
+        match self.shared.hub.epoch() == self.epoch {
+            true => Ok(()),
+            false => Err(self.ended()),
+        }
+    }
+
+    /// Why the attachment that this stream lived in is over.
+    fn ended(&self) -> PrimaryError {
+        match self.shared.hub.generation() {
+            Some(generation) if generation != self.cursor.generation => {
+                PrimaryError::GenerationChanged(generation)
+            }
+            _ => self.shared.not_ready(),
+        }
+    }
+
+    /// Moves on along the WAL.
+    async fn follow(&mut self) -> Result<(), PrimaryError> {
+        if self.reading.is_some() {
+            return self.finish_reading().await;
+        }
+        // Marked as seen before the look: what comes after it wakes us.
+        self.changes.borrow_and_update();
+        let mut queued = 0;
+        while queued < BATCH_BYTES {
+            match self.shared.hub.after(self.epoch, self.cursor) {
+                After::Chunk(chunk) => {
+                    queued += chunk.data.len().max(1);
+                    self.queue(chunk)?;
+                    if let Phase::Mend(end, _) = &self.phase
+                        && end.position == self.cursor
+                    {
+                        break;
+                    }
+                }
+                After::Tip if queued > 0 => break,
+                After::Tip => return self.wait_at_tip().await,
+                After::Behind { .. } if queued > 0 => break,
+                After::Behind { bound } => {
+                    self.set_state(DatabaseState::CatchingUp);
+                    self.begin_reading(bound);
+                    return Ok(());
+                }
+                After::Ended => return Err(self.ended()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_at_tip(&mut self) -> Result<(), PrimaryError> {
+        self.set_state(DatabaseState::Streaming);
+        let due = self.last_sent + self.shared.config.heartbeat;
+        if tokio::time::timeout_at(due, self.changes.changed())
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        // A heartbeat says "level with the primary": it must not be said while the capture is held up.
+        match self.shared.state() {
+            (DatabaseState::Streaming, _) => {
+                if let Some(tip) = self.shared.hub.tip_now() {
+                    self.out.push_back(heartbeat(tip.position));
+                }
+                Ok(())
+            }
+            (DatabaseState::Waiting, reason) => Err(PrimaryError::Disk(reason)),
+            _ => Err(self.shared.not_ready()),
+        }
+    }
+
+    fn queue(&mut self, chunk: Chunk) -> Result<(), PrimaryError> {
+        self.cursor = chunk.end();
+        let chunk = match self.lz4 {
+            true => chunk,
+            false => unpack(chunk)?,
+        };
+        self.out.push_back(Message::Chunk(chunk));
+        Ok(())
+    }
+
+    fn begin_reading(&mut self, bound: Position) {
+        let layout: Layout = self.shared.layout.clone();
+        let reader = ShadowReader::new(layout, self.cursor);
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            read_batch(reader, bound)
+        }));
+    }
+
+    /// Takes what was read, and reads on while the connection is busy with it.
+    async fn finish_reading(&mut self) -> Result<(), PrimaryError> {
+        let Some(job) = self.reading.as_mut() else {
+            return Ok(());
+        };
+        let done = job.await;
+        self.reading = None;
+        let (reader, batch) = done.map_err(|e| PrimaryError::Disk(e.to_string()))?;
+        let at = reader.position();
+        match batch {
+            Ok(batch) => {
+                self.check_epoch()?;
+                for chunk in batch {
+                    self.queue(chunk)?;
+                }
+                self.read_on(reader);
+                Ok(())
+            }
+            Err(ShadowError::Gone { .. }) => Err(PrimaryError::TooSlow(format!(
+                "the log after {} is no longer kept",
+                self.cursor
+            ))),
+            Err(ShadowError::Disk(error)) => Err(error.into()),
+            Err(error) => {
+                let newest = self.shared.hub.tip_now().map_or(at, |tip| tip.position);
+                damaged(&self.shared, at, newest, &error);
+                Err(PrimaryError::Damaged(error.to_string()))
+            }
+        }
+    }
+
+    /// Goes on with the same reader as long as the ring does not have what follows.
+    fn read_on(&mut self, reader: ShadowReader) {
+        let mend_end = match &self.phase {
+            Phase::Mend(end, _) => Some(end.position),
+            _ => None,
+        };
+        if mend_end == Some(self.cursor) {
+            return;
+        }
+        if let After::Behind { bound } = self.shared.hub.after(self.epoch, self.cursor) {
+            let bound = mend_end.unwrap_or(bound);
+            self.reading = Some(tokio::task::spawn_blocking(move || {
+                read_batch(reader, bound)
+            }));
+        }
+    }
+}
+
+impl Drop for StreamHandle {
+    fn drop(&mut self) {
+        let reason = match self.reason.is_empty() {
+            true => "the connection ended",
+            false => &self.reason,
+        };
+        self.shared
+            .replicas
+            .disconnect(&self.replica_id, &self.session, reason);
+    }
+}
+
+fn heartbeat(position: Position) -> Message {
+    Message::Heartbeat {
+        position,
+        clock_us: clock_us(),
+    }
+}
+
+fn read_batch(mut reader: ShadowReader, bound: Position) -> Batch {
+    let mut chunks = Vec::new();
+    let mut bytes = 0;
+    while bytes < BATCH_BYTES && chunks.len() < BATCH_CHUNKS {
+        match reader.next(bound) {
+            Ok(Some(chunk)) => {
+                bytes += chunk.data.len();
+                chunks.push(chunk);
+            }
+            Ok(None) => break,
+            // What was read before the damage is good and goes out first; the next step meets the damage again.
+            Err(_) if !chunks.is_empty() => break,
+            Err(error) => return (reader, Err(error)),
+        }
+    }
+    (reader, Ok(chunks))
+}
+
+fn unpack(chunk: Chunk) -> Result<Chunk, PrimaryError> {
+    let mut data = Vec::with_capacity(chunk.size() as usize);
+    lz4::decompress(&chunk.data, MAX_CONTENT, &mut data)
+        .map_err(|e| PrimaryError::Damaged(e.to_string()))?;
+    Ok(Chunk {
+        codec: Codec::None,
+        data: Bytes::from(data),
+        ..chunk
+    })
+}
