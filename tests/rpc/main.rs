@@ -2,6 +2,7 @@
 //! client says of servers that are none. Databases are fakes that do exactly what a row is about; `tests/e2e` has the
 //! real ones.
 
+mod cases;
 mod drain;
 mod exit_codes;
 mod fake;
