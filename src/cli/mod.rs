@@ -16,6 +16,7 @@ mod units;
 pub use exit::{Exit, Failure};
 pub use process::{allow_many_files, end_on_panic};
 
+use crate::demo;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -41,6 +42,11 @@ enum Command {
     Resume(client::ResumeArgs),
     Detach(detach::DetachArgs),
     Health(client::HealthArgs),
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    DemoWriter(demo::WriterArgs),
+    #[command(hide = true)]
+    DemoChild(demo::ChildArgs),
 }
 
 impl Cli {
@@ -56,6 +62,9 @@ impl Cli {
             Command::Resume(args) => client::resume(args),
             Command::Detach(args) => detach::run(args),
             Command::Health(args) => client::health(args),
+            Command::Demo(args) => return of_demo(demo::run(args)),
+            Command::DemoWriter(args) => return of_demo(demo::run_writer(args)),
+            Command::DemoChild(args) => return of_demo(demo::run_child(args)),
         };
         match result {
             Ok(exit) => exit.into(),
@@ -65,6 +74,14 @@ impl Cli {
             }
         }
     }
+}
+
+/// The demonstration has exit codes of its own, as 130 for Ctrl-C.
+fn of_demo(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("walcast: {error:#}");
+        Exit::Failed.into()
+    })
 }
 
 #[cfg(test)]
@@ -93,6 +110,8 @@ mod tests {
             "walcast detach --server http://h:1 --db app.db",
             "walcast detach --db /replica/app.db",
             "walcast health --server http://h:1",
+            "walcast demo",
+            "walcast demo --seconds 10 --rate 0 --replicas 3 --dir d --keep",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect(line);
         }
@@ -104,6 +123,7 @@ mod tests {
             "walcast primary --db a --log-level walcast=loud",
             "walcast replica --db a",
             "walcast wait --server http://h:1 --db a --position 1",
+            "walcast demo --replicas 0",
             "walcast nonsense",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect_err(line);

@@ -64,11 +64,7 @@ impl Server {
     }
 
     async fn position(&self) -> Option<Position> {
-        self.admin
-            .position(DATABASE)
-            .await
-            .ok()
-            .and_then(|now| now.position)
+        self.admin.position(DATABASE).await.ok().flatten()
     }
 }
 
