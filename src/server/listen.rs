@@ -74,7 +74,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// HTTP/2: several of the largest messages may be under way.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-const FRAME: u32 = 1 << 20;
+const FRAME: u32 = 256 << 10;
 /// Calls at one time on one connection: a server of hundreds of replicas has two for each database.
 const CALLS_PER_CONNECTION: u32 = 4096;
 /// A request's headers are a path and a few words.

@@ -3,6 +3,7 @@
 //! real ones.
 
 mod drain;
+mod exit_codes;
 mod fake;
 mod health;
 mod positions;
