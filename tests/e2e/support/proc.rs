@@ -44,6 +44,11 @@ impl Walcast {
         self.envs.push((key.to_owned(), value.to_owned()));
     }
 
+    /// One more argument for the next starts.
+    pub fn arg(&mut self, arg: &str) {
+        self.args.push(arg.to_owned());
+    }
+
     /// Starts a run; does not wait for anything.
     ///
     /// # Panics
