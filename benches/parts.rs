@@ -4,7 +4,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use std::hint::black_box;
 use walcast::format::dbsum::page_hash;
 use walcast::format::lz4;
-use walcast::format::wal::{Cksum, FRAME_HEADER_SIZE, FrameScanner, ScanEnd, WalHeader, checksum, seal_frame};
+use walcast::format::wal::{
+    Cksum, FRAME_HEADER_SIZE, FrameScanner, ScanEnd, WalHeader, checksum, seal_frame,
+};
 use walcast::sums::Sums;
 
 const PAGE: usize = 4096;
@@ -39,8 +41,18 @@ fn log(header: &WalHeader, frames: usize) -> Vec<u8> {
     for i in 0..frames {
         let mut frame = vec![0; FRAME_HEADER_SIZE];
         frame.extend(page(i as u64));
-        let (pgno, commit) = (i as u32 + 1, if i + 1 == frames { frames as u32 } else { 0 });
-        sum = seal_frame(&mut frame, header.big_endian, pgno, commit, header.salt, sum);
+        let (pgno, commit) = (
+            i as u32 + 1,
+            if i + 1 == frames { frames as u32 } else { 0 },
+        );
+        sum = seal_frame(
+            &mut frame,
+            header.big_endian,
+            pgno,
+            commit,
+            header.salt,
+            sum,
+        );
         bytes.extend(frame);
     }
     bytes
@@ -51,8 +63,13 @@ fn wal(c: &mut Criterion) {
     let mut group = c.benchmark_group("wal");
     let bytes = page(1);
     group.throughput(Throughput::Bytes(PAGE as u64));
-    for (name, big_endian) in [("checksum_little_endian", false), ("checksum_big_endian", true)] {
-        group.bench_function(name, |b| b.iter(|| checksum(big_endian, black_box(&bytes), Cksum(1, 2))));
+    for (name, big_endian) in [
+        ("checksum_little_endian", false),
+        ("checksum_big_endian", true),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| checksum(big_endian, black_box(&bytes), Cksum(1, 2)))
+        });
     }
     for frames in [2, CHUNK] {
         let bytes = log(&header, frames);
@@ -69,7 +86,16 @@ fn wal(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(sealed.len() as u64));
     group.bench_function("seal_frame", |b| {
         let mut frame = sealed.clone();
-        b.iter(|| seal_frame(black_box(&mut frame), header.big_endian, 7, 0, header.salt, Cksum(1, 2)))
+        b.iter(|| {
+            seal_frame(
+                black_box(&mut frame),
+                header.big_endian,
+                7,
+                0,
+                header.salt,
+                Cksum(1, 2),
+            )
+        })
     });
     group.finish();
 }
@@ -80,7 +106,9 @@ fn database_checksum(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(PAGE as u64));
     group.bench_function("page_hash", |b| b.iter(|| page_hash(7, black_box(&bytes))));
     let zeros = vec![0; PAGE];
-    group.bench_function("page_hash_of_zeros", |b| b.iter(|| page_hash(7, black_box(&zeros))));
+    group.bench_function("page_hash_of_zeros", |b| {
+        b.iter(|| page_hash(7, black_box(&zeros)))
+    });
     group.finish();
 
     // What a commit of 3 pages, and one of 1,000, adds.
@@ -105,7 +133,11 @@ fn database_checksum(c: &mut Criterion) {
 fn compression(c: &mut Criterion) {
     let header = WalHeader::new(PAGE as u32, 1, [1, 2]);
     let mut group = c.benchmark_group("lz4");
-    for (name, frames) in [("commit_of_2_pages", 2), ("64_KiB", BATCH), ("1_MiB", CHUNK)] {
+    for (name, frames) in [
+        ("commit_of_2_pages", 2),
+        ("64_KiB", BATCH),
+        ("1_MiB", CHUNK),
+    ] {
         let bytes = log(&header, frames);
         let mut packed = Vec::new();
         lz4::compress(&bytes, &mut packed).expect("it fits");
@@ -129,5 +161,37 @@ fn compression(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, wal, database_checksum, compression);
+/// What a replica computes for a chunk, from the wire to frames of its own log; its disk and shared memory are measured
+/// end to end.
+fn applying(c: &mut Criterion) {
+    let header = WalHeader::new(PAGE as u32, 1, [1, 2]);
+    let own = WalHeader::new(PAGE as u32, 9, [7, 8]);
+    let mut group = c.benchmark_group("apply_without_disk");
+    for (name, frames) in [("commit_of_2_pages", 2), ("1_MiB", CHUNK)] {
+        let bytes = log(&header, frames);
+        let mut packed = Vec::new();
+        lz4::compress(&bytes, &mut packed).expect("it fits");
+        let (mut chunk, mut frame) = (Vec::new(), vec![0; FRAME_HEADER_SIZE + PAGE]);
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                chunk.clear();
+                lz4::decompress(black_box(&packed), bytes.len(), &mut chunk).expect("our own");
+                let mut scanner = FrameScanner::new(&header, header.cksum, &chunk);
+                let (mut sum, mut hashes) = (own.cksum, 0);
+                for found in scanner.by_ref() {
+                    let (pgno, commit) = (found.header.pgno, found.header.commit_size);
+                    hashes ^= page_hash(pgno, found.data);
+                    frame[FRAME_HEADER_SIZE..].copy_from_slice(found.data);
+                    sum = seal_frame(&mut frame, own.big_endian, pgno, commit, own.salt, sum);
+                }
+                assert_eq!(scanner.end(), Some(ScanEnd::End));
+                (sum, hashes)
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(parts, wal, database_checksum, compression, applying);
 criterion_main!(parts);

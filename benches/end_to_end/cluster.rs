@@ -41,10 +41,18 @@ impl Cluster {
     /// Starts a primary on a database and `replicas` replicas, and waits until they are level.
     pub fn start(root: &Path, db: &Path, replicas: usize) -> anyhow::Result<Cluster> {
         // A thread of its own answers the servers' keepalives while this one waits for other things.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
         let args = ["primary"].map(OsString::from).to_vec();
         let primary = Server::start(&runtime, root, "primary", db, args)?;
-        let mut cluster = Cluster { primary, replicas: Vec::new(), root: root.to_owned(), runtime };
+        let mut cluster = Cluster {
+            primary,
+            replicas: Vec::new(),
+            root: root.to_owned(),
+            runtime,
+        };
         for number in 0..replicas {
             cluster.add_replica(&format!("replica-{number}"))?;
         }
@@ -59,7 +67,9 @@ impl Cluster {
         let directory = self.root.join(name);
         std::fs::create_dir_all(&directory)?;
         let upstream = self.primary.admin.url();
-        let args = ["replica", "--upstream", upstream, "--name", name].map(OsString::from).to_vec();
+        let args = ["replica", "--upstream", upstream, "--name", name]
+            .map(OsString::from)
+            .to_vec();
         let path = directory.join(NAME);
         let server = Server::start(&self.runtime, &self.root, name, &path, args)?;
         self.replicas.push(server);
@@ -113,7 +123,9 @@ impl Cluster {
             let wait = replica.admin.wait(NAME, position, Duration::from_secs(10));
             match self.runtime.block_on(wait) {
                 Ok(waited) if waited.reached => return Ok(()),
-                Ok(waited) => last = format!("it is at {:?}", waited.position.map(|p| p.to_string())),
+                Ok(waited) => {
+                    last = format!("it is at {:?}", waited.position.map(|p| p.to_string()))
+                }
                 // Before its first snapshot, or in another generation: not yet.
                 Err(error) => {
                     last = error.to_string();
@@ -121,13 +133,21 @@ impl Cluster {
                 }
             }
         }
-        bail!("{} has not reached {position} in {} s: {last}\n{}", replica.name, LEVEL.as_secs(), replica.process.log())
+        bail!(
+            "{} has not reached {position} in {} s: {last}\n{}",
+            replica.name,
+            LEVEL.as_secs(),
+            replica.process.log()
+        )
     }
 
     /// What a server says of its database.
     pub fn status(&self, server: &Server) -> anyhow::Result<DatabaseStatus> {
         let statuses = self.runtime.block_on(server.admin.databases())?;
-        statuses.into_iter().next().context("a server without its database")
+        statuses
+            .into_iter()
+            .next()
+            .context("a server without its database")
     }
 
     /// Waits until all replicas are level with the primary, which nobody writes any more, and proves that they are equal.
@@ -137,11 +157,20 @@ impl Cluster {
             self.wait_for(number, tip)?;
         }
         let primary = self.status(&self.primary)?;
-        let pages = (primary.size_bytes < COMPARED).then(|| Pages::read(&self.primary.path)).transpose()?;
+        let pages = (primary.size_bytes < COMPARED)
+            .then(|| Pages::read(&self.primary.path))
+            .transpose()?;
         for replica in &self.replicas {
             let status = self.status(replica)?;
             if (status.position, status.dbsum) != (primary.position, primary.dbsum) {
-                bail!("{}: {:?} {:?} instead of {:?} {:?}", replica.name, status.position, status.dbsum, primary.position, primary.dbsum);
+                bail!(
+                    "{}: {:?} {:?} instead of {:?} {:?}",
+                    replica.name,
+                    status.position,
+                    status.dbsum,
+                    primary.position,
+                    primary.dbsum
+                );
             }
             let difference = match &pages {
                 Some(pages) => pages.difference(&Pages::read(&replica.path)?),
@@ -156,12 +185,19 @@ impl Cluster {
 }
 
 impl Server {
-    fn start(runtime: &Runtime, root: &Path, name: &str, path: &Path, mut args: Vec<OsString>) -> anyhow::Result<Server> {
+    fn start(
+        runtime: &Runtime,
+        root: &Path,
+        name: &str,
+        path: &Path,
+        mut args: Vec<OsString>,
+    ) -> anyhow::Result<Server> {
         let mut database = OsString::from(format!("{NAME}="));
         database.push(path);
         args.extend(["--listen", "127.0.0.1:0", "--db"].map(OsString::from));
         args.push(database);
-        let mut process = Process::start(&program(), name, &root.join(format!("{name}.log")), &args)?;
+        let mut process =
+            Process::start(&program(), name, &root.join(format!("{name}.log")), &args)?;
         let deadline = Instant::now() + READY;
         let url = loop {
             if let Some(url) = process.url()? {
@@ -174,6 +210,11 @@ impl Server {
         };
         // The channel belongs to the runtime in which it is made.
         let admin = runtime.block_on(async { Admin::connect_lazy(&url) })?;
-        Ok(Server { process, path: path.to_owned(), admin, name: name.to_owned() })
+        Ok(Server {
+            process,
+            path: path.to_owned(),
+            admin,
+            name: name.to_owned(),
+        })
     }
 }

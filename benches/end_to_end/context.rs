@@ -21,7 +21,12 @@ impl Context {
             .prefix("bench-")
             .tempdir_in(parent)
             .with_context(|| format!("make a directory in {}", parent.display()))?;
-        Ok(Context { quick, runs, report: Report::new(conditions(quick, runs)), root })
+        Ok(Context {
+            quick,
+            runs,
+            report: Report::new(conditions(quick, runs)),
+            root,
+        })
     }
 
     /// An empty directory for one run; removed with what it holds when dropped.
@@ -54,7 +59,10 @@ fn conditions(quick: bool, runs: usize) -> Vec<(&'static str, String)> {
         ("revision", version),
         ("system", said("uname", &["-srm"]).unwrap_or_default()),
         ("processors", processors.to_string()),
-        ("load when it began", load.split(' ').next().unwrap_or_default().to_owned()),
+        (
+            "load when it began",
+            load.split(' ').next().unwrap_or_default().to_owned(),
+        ),
         ("runs", format!("{runs}, {length}")),
     ]
 }

@@ -16,7 +16,11 @@ pub fn round_trips(rate: u64, seconds: u64) -> anyhow::Result<Vec<u64>> {
     server.set_nodelay(true)?;
     let echo = std::thread::spawn(move || {
         let mut buffer = [0; BYTES];
-        while server.read_exact(&mut buffer).and_then(|()| server.write_all(&buffer)).is_ok() {}
+        while server
+            .read_exact(&mut buffer)
+            .and_then(|()| server.write_all(&buffer))
+            .is_ok()
+        {}
     });
     let client_thread = std::thread::spawn(move || -> std::io::Result<Vec<u64>> {
         precise_sleeps();

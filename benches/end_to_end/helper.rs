@@ -88,13 +88,19 @@ pub struct Measured(HashMap<String, f64>);
 impl Measured {
     /// A value.
     pub fn get(&self, name: &str) -> anyhow::Result<f64> {
-        self.0.get(name).copied().with_context(|| format!("a helper did not report '{name}'"))
+        self.0
+            .get(name)
+            .copied()
+            .with_context(|| format!("a helper did not report '{name}'"))
     }
 }
 
 impl Helper {
     /// Starts a helper and waits until it is ready.
-    pub fn start<S: AsRef<std::ffi::OsStr>>(role: &str, args: impl IntoIterator<Item = S>) -> anyhow::Result<Helper> {
+    pub fn start<S: AsRef<std::ffi::OsStr>>(
+        role: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Helper> {
         let mut child = Command::new(std::env::current_exe()?)
             .args([HELPER, role])
             .args(args)
@@ -103,18 +109,17 @@ impl Helper {
             .spawn()
             .with_context(|| format!("start the helper '{role}'"))?;
         let output = BufReader::new(child.stdout.take().context("its output")?);
-        let mut helper = Helper { role: role.to_owned(), child, output };
+        let mut helper = Helper {
+            role: role.to_owned(),
+            child,
+            output,
+        };
         let mut line = String::new();
         helper.output.read_line(&mut line)?;
         if line.trim() != "ready" {
             bail!("the helper '{role}' did not get ready");
         }
         Ok(helper)
-    }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Tells it to end; what it measured.

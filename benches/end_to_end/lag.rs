@@ -46,7 +46,12 @@ pub fn observe(
     let times_of = |i: usize| root.join(format!("seen-{i}"));
     let mut probers = Vec::new();
     for (i, file) in files.iter().enumerate() {
-        let args: [OsString; 4] = ["--db".into(), file.into(), "--times".into(), times_of(i).into()];
+        let args: [OsString; 4] = [
+            "--db".into(),
+            file.into(),
+            "--times".into(),
+            times_of(i).into(),
+        ];
         probers.push(Helper::start("prober", args)?);
     }
     let committed = root.join("committed");
@@ -81,8 +86,12 @@ fn lags(committed: &[u64], seen: &[u64]) -> anyhow::Result<Seen> {
     }
     let skip = committed.len() / WARM_UP;
     // A reader may see a commit before the application has read the clock.
-    let mut lags: Vec<u64> =
-        committed.iter().zip(seen).skip(skip).map(|(at, seen)| seen.saturating_sub(*at)).collect();
+    let mut lags: Vec<u64> = committed
+        .iter()
+        .zip(seen)
+        .skip(skip)
+        .map(|(at, seen)| seen.saturating_sub(*at))
+        .collect();
     lags.sort_unstable();
     Ok(Seen { lags })
 }
@@ -99,17 +108,61 @@ pub fn at_rate(context: &mut Context, name: &'static str, rate: u64) -> anyhow::
         let level = || cluster.wait_level(0).map(drop);
         let run = observe(root.path(), &db, (rate, seconds), &files, level)?;
         cluster.verify()?;
-        let [replica, primary] = run.readers.as_slice() else { bail!("two readers were started") };
+        let [replica, primary] = run.readers.as_slice() else {
+            bail!("two readers were started")
+        };
         let echo = echo::round_trips(rate, seconds.min(5))?;
         let echo_ms = |p| percentile(&echo, p).unwrap_or(0) as f64 / 1e6;
         let report = &mut context.report;
-        report.add(name, "commit to visible, p50", "ms", Target::AtMost(0.3), replica.at(0.50));
-        report.add(name, "commit to visible, p99", "ms", Target::AtMost(1.0), replica.at(0.99));
-        report.add(name, "commit to visible, slowest", "ms", Target::Report, replica.at(1.0));
-        report.add(name, "beside: on the application's own file, p50", "ms", Target::Report, primary.at(0.50));
-        report.add(name, "beside: on the application's own file, p99", "ms", Target::Report, primary.at(0.99));
-        report.add(name, "beside: the same bytes by TCP and back, p50", "ms", Target::Report, echo_ms(0.50));
-        report.add(name, "beside: the same bytes by TCP and back, p99", "ms", Target::Report, echo_ms(0.99));
+        report.add(
+            name,
+            "commit to visible, p50",
+            "ms",
+            Target::AtMost(0.3),
+            replica.at(0.50),
+        );
+        report.add(
+            name,
+            "commit to visible, p99",
+            "ms",
+            Target::AtMost(1.0),
+            replica.at(0.99),
+        );
+        report.add(
+            name,
+            "commit to visible, slowest",
+            "ms",
+            Target::Report,
+            replica.at(1.0),
+        );
+        report.add(
+            name,
+            "beside: on the application's own file, p50",
+            "ms",
+            Target::Report,
+            primary.at(0.50),
+        );
+        report.add(
+            name,
+            "beside: on the application's own file, p99",
+            "ms",
+            Target::Report,
+            primary.at(0.99),
+        );
+        report.add(
+            name,
+            "beside: the same bytes by TCP and back, p50",
+            "ms",
+            Target::Report,
+            echo_ms(0.50),
+        );
+        report.add(
+            name,
+            "beside: the same bytes by TCP and back, p99",
+            "ms",
+            Target::Report,
+            echo_ms(0.99),
+        );
     }
     Ok(())
 }
@@ -127,7 +180,8 @@ pub fn replicas16(context: &mut Context) -> anyhow::Result<()> {
             let files = [cluster.replicas[last].path.clone()];
             let primary = cluster.primary.process.id();
             let before = cpu_seconds(primary)?;
-            let level = || (0..replicas).try_for_each(|number| cluster.wait_level(number).map(drop));
+            let level =
+                || (0..replicas).try_for_each(|number| cluster.wait_level(number).map(drop));
             let run = observe(root.path(), &db, (1000, seconds), &files, level)?;
             let cpu = cpu_seconds(primary)? - before;
             cluster.verify()?;
@@ -135,12 +189,36 @@ pub fn replicas16(context: &mut Context) -> anyhow::Result<()> {
             let ms_per_1000 = cpu * 1e6 / run.load.get("commits")?;
             if replicas == 1 {
                 let figure = "beside: primary's CPU, one replica";
-                report.add("replicas16", figure, "ms/1000 commits", Target::Report, ms_per_1000);
+                report.add(
+                    "replicas16",
+                    figure,
+                    "ms/1000 commits",
+                    Target::Report,
+                    ms_per_1000,
+                );
                 continue;
             }
-            report.add("replicas16", "commit to visible, p50", "ms", Target::AtMost(1.5), run.readers[0].at(0.5));
-            report.add("replicas16", "commit to visible, p99", "ms", Target::Report, run.readers[0].at(0.99));
-            report.add("replicas16", "primary's CPU, 16 replicas", "ms/1000 commits", Target::Report, ms_per_1000);
+            report.add(
+                "replicas16",
+                "commit to visible, p50",
+                "ms",
+                Target::AtMost(1.5),
+                run.readers[0].at(0.5),
+            );
+            report.add(
+                "replicas16",
+                "commit to visible, p99",
+                "ms",
+                Target::Report,
+                run.readers[0].at(0.99),
+            );
+            report.add(
+                "replicas16",
+                "primary's CPU, 16 replicas",
+                "ms/1000 commits",
+                Target::Report,
+                ms_per_1000,
+            );
         }
     }
     Ok(())

@@ -36,14 +36,18 @@ pub struct LoadArgs {
 /// Makes the database that the application uses.
 pub fn create(db: &Path) -> anyhow::Result<Connection> {
     let connection = open(db)?;
-    connection.execute_batch("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, seq INTEGER, body TEXT)")?;
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, seq INTEGER, body TEXT)",
+    )?;
     Ok(connection)
 }
 
 fn open(db: &Path) -> anyhow::Result<Connection> {
     let connection = Connection::open(db)?;
     connection.busy_timeout(Duration::from_secs(10))?;
-    connection.execute_batch("PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")?;
+    connection.execute_batch(
+        "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    )?;
     Ok(connection)
 }
 
@@ -54,7 +58,12 @@ pub fn body(seed: u64, length: usize) -> String {
     while text.len() < length {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        text.push_str(&format!("{{\"order\":{},\"sku\":\"{:06x}\",\"qty\":{}}}", mixed >> 40, mixed & 0xff_ffff, mixed % 9));
+        text.push_str(&format!(
+            "{{\"order\":{},\"sku\":\"{:06x}\",\"qty\":{}}}",
+            mixed >> 40,
+            mixed & 0xff_ffff,
+            mixed % 9
+        ));
     }
     text.truncate(length);
     text
@@ -114,10 +123,21 @@ impl<'a> Work<'a> {
         // Made before: the application is to be as fast as SQLite is.
         let bodies = (0..1024).map(|seed| body(seed, args.body)).collect();
         // A second load on one database goes on behind the first.
-        let newest: i64 = connection.query_row("SELECT ifnull(max(id), 0) FROM t", [], |row| row.get(0))?;
-        let done = if args.ring == 0 { newest.cast_unsigned() / args.rows } else { 0 };
+        let newest: i64 =
+            connection.query_row("SELECT ifnull(max(id), 0) FROM t", [], |row| row.get(0))?;
+        let done = if args.ring == 0 {
+            newest.cast_unsigned() / args.rows
+        } else {
+            0
+        };
         let times = vec![0; usize::try_from(done)?];
-        Ok(Work { connection, args, bodies, done, times })
+        Ok(Work {
+            connection,
+            args,
+            bodies,
+            done,
+            times,
+        })
     }
 
     fn commit(&mut self) -> rusqlite::Result<()> {

@@ -24,7 +24,9 @@ pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
 /// A line of /proc/PID/status in MiB: `VmRSS` (now) or `VmHWM` (the most it ever was).
 pub fn memory_mib(pid: u32, line: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+    let value = status
+        .lines()
+        .find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
     let kib = value.and_then(|v| v.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
     Ok(kib.with_context(|| format!("read {line}"))? / 1024.0)
 }

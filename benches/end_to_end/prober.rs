@@ -33,7 +33,9 @@ pub fn run(args: ProberArgs) -> anyhow::Result<()> {
     let mut last = false;
     while !last {
         last = ended.load(Ordering::Relaxed);
-        let id: i64 = newest.query_row([], |row| row.get(0)).context("read the newest row")?;
+        let id: i64 = newest
+            .query_row([], |row| row.get(0))
+            .context("read the newest row")?;
         let id = usize::try_from(id)?;
         if id > seen.len() {
             seen.resize(id, now_ns());

@@ -31,7 +31,10 @@ pub fn run(args: QueryArgs) -> anyhow::Result<()> {
         let id = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % rows + 1;
         bytes += lookup.query_row([id.cast_signed()], |row| row.get::<_, i64>(0))?;
     }
-    println!("lookup_us {}", (now_ns() - begin) as f64 / 1e3 / LOOKUPS as f64);
+    println!(
+        "lookup_us {}",
+        (now_ns() - begin) as f64 / 1e3 / LOOKUPS as f64
+    );
     println!("bytes {bytes}");
     let begin = now_ns();
     scan.query_row([], |row| row.get::<_, i64>(1))?;

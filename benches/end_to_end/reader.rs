@@ -19,7 +19,12 @@ pub fn run(context: &mut Context) -> anyhow::Result<()> {
     drop(load::create(&db)?);
     let cluster = Cluster::start(root.path(), &db, 1)?;
     let rows = context.pick("1", "5");
-    let args: [OsString; 4] = ["--db".into(), db.clone().into(), "--seconds".into(), rows.into()];
+    let args: [OsString; 4] = [
+        "--db".into(),
+        db.clone().into(),
+        "--seconds".into(),
+        rows.into(),
+    ];
     Helper::start("load", args)?.wait()?;
     cluster.verify()?;
     let copy = root.path().join("copy.db");
@@ -32,7 +37,12 @@ pub fn run(context: &mut Context) -> anyhow::Result<()> {
         pair(context, "idle", (replica, &copy))?;
     }
     // While the application commits a reader's cache is emptied again and again, beside the application as on a replica.
-    let args: [OsString; 4] = ["--db".into(), db.clone().into(), "--rate".into(), "1000".into()];
+    let args: [OsString; 4] = [
+        "--db".into(),
+        db.clone().into(),
+        "--rate".into(),
+        "1000".into(),
+    ];
     let writer = Helper::start("load", args)?;
     for _ in 0..rounds {
         pair(context, "at 1,000 commits/s", (replica, &db))?;
@@ -47,9 +57,27 @@ fn pair(context: &mut Context, when: &str, (replica, plain): (&Path, &Path)) -> 
     for (figure, name, unit) in [("lookup", "lookup_us", "us"), ("scan", "scan_ms", "ms")] {
         let (a, b) = (on_replica.get(name)?, on_plain.get(name)?);
         let report = &mut context.report;
-        report.add("reader", &format!("{figure} {when}, replica / plain"), "", Target::AtMost(SAME), a / b);
-        report.add("reader", &format!("{figure} {when}, replica"), unit, Target::Report, a);
-        report.add("reader", &format!("beside: {figure} {when}, plain"), unit, Target::Report, b);
+        report.add(
+            "reader",
+            &format!("{figure} {when}, replica / plain"),
+            "",
+            Target::AtMost(SAME),
+            a / b,
+        );
+        report.add(
+            "reader",
+            &format!("{figure} {when}, replica"),
+            unit,
+            Target::Report,
+            a,
+        );
+        report.add(
+            "reader",
+            &format!("beside: {figure} {when}, plain"),
+            unit,
+            Target::Report,
+            b,
+        );
     }
     Ok(())
 }
@@ -62,7 +90,9 @@ fn query(db: &Path) -> anyhow::Result<Measured> {
 fn plain_copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let connection = rusqlite::Connection::open(from)?;
     let (log, done): (i64, i64) =
-        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            Ok((row.get(1)?, row.get(2)?))
+        })?;
     if log != done {
         bail!("{done} of {log} frames are in the file");
     }

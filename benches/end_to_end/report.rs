@@ -71,15 +71,32 @@ pub struct Report {
 impl Report {
     /// An empty report, with what it was measured on.
     pub fn new(conditions: Vec<(&'static str, String)>) -> Report {
-        Report { conditions, rows: Vec::new(), failures: Vec::new() }
+        Report {
+            conditions,
+            rows: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// Adds one run's value of a figure.
-    pub fn add(&mut self, scenario: &'static str, figure: &str, unit: &'static str, target: Target, value: f64) {
+    pub fn add(
+        &mut self,
+        scenario: &'static str,
+        figure: &str,
+        unit: &'static str,
+        target: Target,
+        value: f64,
+    ) {
         let same = |row: &&mut Row| row.scenario == scenario && row.figure == figure;
         match self.rows.iter_mut().find(same) {
             Some(row) => row.runs.push(value),
-            None => self.rows.push(Row { scenario, figure: figure.to_owned(), unit, runs: vec![value], target }),
+            None => self.rows.push(Row {
+                scenario,
+                figure: figure.to_owned(),
+                unit,
+                runs: vec![value],
+                target,
+            }),
         }
     }
 
@@ -95,8 +112,11 @@ impl Report {
 
     /// One JSON object.
     pub fn to_json(&self) -> String {
-        let conditions: Vec<String> =
-            self.conditions.iter().map(|(name, value)| format!("{}: {}", string(name), string(value))).collect();
+        let conditions: Vec<String> = self
+            .conditions
+            .iter()
+            .map(|(name, value)| format!("{}: {}", string(name), string(value)))
+            .collect();
         let rows: Vec<String> = self.rows.iter().map(row_to_json).collect();
         let failures: Vec<String> = self.failures.iter().map(|why| string(why)).collect();
         format!(
@@ -151,16 +171,41 @@ fn number(value: f64) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["SCENARIO", "FIGURE", "MEDIAN", "UNIT", "MIN .. MAX", "TARGET", ""].map(str::to_owned);
+        let head = [
+            "SCENARIO",
+            "FIGURE",
+            "MEDIAN",
+            "UNIT",
+            "MIN .. MAX",
+            "TARGET",
+            "",
+        ]
+        .map(str::to_owned);
         let cells = |row: &Row| {
             let median = row.median();
             let target = row.target;
             let scenario = row.scenario.to_owned();
             let met = target.met(median).to_owned();
-            [scenario, row.figure.clone(), number(median), row.unit.to_owned(), row.range(), target.text(), met]
+            [
+                scenario,
+                row.figure.clone(),
+                number(median),
+                row.unit.to_owned(),
+                row.range(),
+                target.text(),
+                met,
+            ]
         };
-        let lines: Vec<[String; 7]> = std::iter::once(head).chain(self.rows.iter().map(cells)).collect();
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let lines: Vec<[String; 7]> = std::iter::once(head)
+            .chain(self.rows.iter().map(cells))
+            .collect();
+        let width = |column: usize| {
+            lines
+                .iter()
+                .map(|line| line[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: [usize; 7] = std::array::from_fn(width);
         writeln!(f)?;
         for (name, value) in &self.conditions {
@@ -169,7 +214,13 @@ impl fmt::Display for Report {
         writeln!(f)?;
         for line in &lines {
             let padded: Vec<String> = (0..7)
-                .map(|i| if i == 2 { format!("{:>1$}", line[i], widths[i]) } else { format!("{:<1$}", line[i], widths[i]) })
+                .map(|i| {
+                    if i == 2 {
+                        format!("{:>1$}", line[i], widths[i])
+                    } else {
+                        format!("{:<1$}", line[i], widths[i])
+                    }
+                })
                 .collect();
             writeln!(f, "{}", padded.join("  ").trim_end())?;
         }

@@ -27,7 +27,12 @@ pub fn run(context: &mut Context) -> anyhow::Result<()> {
         let size = std::fs::metadata(&db)?.len() as f64 / 1e6;
         let copied = size / copy(&db, &root.path().join("copy.db"))?;
 
-        let args: [OsString; 4] = ["--db".into(), db.clone().into(), "--rate".into(), RATE.into()];
+        let args: [OsString; 4] = [
+            "--db".into(),
+            db.clone().into(),
+            "--rate".into(),
+            RATE.into(),
+        ];
         let writer = Helper::start("load", args)?;
         let begin = now_ns();
         let number = cluster.add_replica(&format!("replica-{run}"))?;
@@ -42,13 +47,43 @@ pub fn run(context: &mut Context) -> anyhow::Result<()> {
 
         let report = &mut context.report;
         let name = "snapshot";
-        report.add(name, "speed / that of cp and fsync", "", Target::AtLeast(0.5), taken / copied);
-        report.add(name, "start of the replica to level", "MB/s", Target::Report, taken);
+        report.add(
+            name,
+            "speed / that of cp and fsync",
+            "",
+            Target::AtLeast(0.5),
+            taken / copied,
+        );
+        report.add(
+            name,
+            "start of the replica to level",
+            "MB/s",
+            Target::Report,
+            taken,
+        );
         report.add(name, "beside: cp and fsync", "MB/s", Target::Report, copied);
         report.add(name, "size of the file", "MB", Target::Report, size);
-        report.add(name, "most memory, primary", "MiB", Target::AtMost(64.0), primary);
-        report.add(name, "most memory, replica", "MiB", Target::AtMost(64.0), replica);
-        report.add(name, "slowest commit meanwhile", "ms", Target::AtMost(20.0), writer.get("max_ms")?);
+        report.add(
+            name,
+            "most memory, primary",
+            "MiB",
+            Target::AtMost(64.0),
+            primary,
+        );
+        report.add(
+            name,
+            "most memory, replica",
+            "MiB",
+            Target::AtMost(64.0),
+            replica,
+        );
+        report.add(
+            name,
+            "slowest commit meanwhile",
+            "ms",
+            Target::AtMost(20.0),
+            writer.get("max_ms")?,
+        );
     }
     Ok(())
 }
@@ -65,7 +100,10 @@ fn fill(db: &Path, mib: u64) -> anyhow::Result<()> {
         for row in first..(first + 50_000).min(rows + 1) {
             connection
                 .prepare_cached("INSERT INTO t VALUES (?1, ?1, ?2)")?
-                .execute((row.cast_signed(), &bodies[(row.wrapping_mul(0x9e37_79b9) >> 8 & 4095) as usize]))?;
+                .execute((
+                    row.cast_signed(),
+                    &bodies[(row.wrapping_mul(0x9e37_79b9) >> 8 & 4095) as usize],
+                ))?;
         }
         connection.execute_batch("COMMIT")?;
     }

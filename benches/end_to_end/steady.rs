@@ -23,7 +23,12 @@ pub fn catchup(context: &mut Context) -> anyhow::Result<()> {
         let db = root.path().join(NAME);
         drop(load::create(&db)?);
         let mut cluster = Cluster::start(root.path(), &db, 1)?;
-        let args: [OsString; 4] = ["--db".into(), db.clone().into(), "--rate".into(), RATE.into()];
+        let args: [OsString; 4] = [
+            "--db".into(),
+            db.clone().into(),
+            "--rate".into(),
+            RATE.into(),
+        ];
         let writer = Helper::start("load", args)?;
         cluster.stop_replica(0)?;
         std::thread::sleep(away);
@@ -38,8 +43,20 @@ pub fn catchup(context: &mut Context) -> anyhow::Result<()> {
             bail!("the replica took a snapshot, though the primary has the log");
         }
         let report = &mut context.report;
-        report.add("catchup", "start of the replica to level", "s", Target::AtMost(1.0), took);
-        report.add("catchup", "commits that it missed", "", Target::Report, commits);
+        report.add(
+            "catchup",
+            "start of the replica to level",
+            "s",
+            Target::AtMost(1.0),
+            took,
+        );
+        report.add(
+            "catchup",
+            "commits that it missed",
+            "",
+            Target::Report,
+            commits,
+        );
     }
     Ok(())
 }
@@ -56,15 +73,30 @@ pub fn idle(context: &mut Context) -> anyhow::Result<()> {
     Helper::start("load", args)?.wait()?;
     cluster.verify()?;
     std::thread::sleep(Duration::from_secs(2));
-    let processes = [("primary", &cluster.primary), ("replica", &cluster.replicas[0])];
+    let processes = [
+        ("primary", &cluster.primary),
+        ("replica", &cluster.replicas[0]),
+    ];
     let before = processes.map(|(_, server)| cpu_seconds(server.process.id()));
     std::thread::sleep(Duration::from_secs(seconds));
     for ((name, server), before) in processes.into_iter().zip(before) {
         let pid = server.process.id();
         let cpu = (cpu_seconds(pid)? - before?) * 60.0 / seconds as f64;
         let memory = memory_mib(pid, "VmRSS")?;
-        context.report.add("idle", &format!("CPU, {name}"), "s/min", Target::AtMost(0.5), cpu);
-        context.report.add("idle", &format!("memory, {name}"), "MiB", Target::AtMost(20.0), memory);
+        context.report.add(
+            "idle",
+            &format!("CPU, {name}"),
+            "s/min",
+            Target::AtMost(0.5),
+            cpu,
+        );
+        context.report.add(
+            "idle",
+            &format!("memory, {name}"),
+            "MiB",
+            Target::AtMost(20.0),
+            memory,
+        );
     }
     Ok(())
 }
