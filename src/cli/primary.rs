@@ -70,26 +70,18 @@ pub(super) fn run(args: PrimaryArgs) -> Result<Exit, Failure> {
     process::run_server(async move {
         let listener = serve::bind(&args.listen).await?;
         let server_id = args.server_id.unwrap_or_else(host_name);
-        let primaries: Result<Vec<Served>, Failure> = args
-            .databases
-            .into_iter()
-            .map(|database| {
-                let name = database.name.clone();
-                let primary = Primary::start(PrimaryConfig {
-                    name: database.name,
-                    path: database.path,
-                    retain_bytes: args.retain_size,
-                    retain_age: args.retain_age,
-                    heartbeat: args.heartbeat,
-                    server_id: server_id.clone(),
-                });
-                let primary = primary.map_err(|error| {
-                    Failure::new(Exit::Failed, format!("start capturing '{name}': {error}"))
-                })?;
-                Ok(Served::Primary(Arc::new(primary)))
-            })
-            .collect();
-        let registry = Registry::new(primaries?, None)
+        let primaries = args.databases.into_iter().map(|database| {
+            let primary = Primary::start(PrimaryConfig {
+                name: database.name,
+                path: database.path,
+                retain_bytes: args.retain_size,
+                retain_age: args.retain_age,
+                heartbeat: args.heartbeat,
+                server_id: server_id.clone(),
+            });
+            Served::Primary(Arc::new(primary))
+        });
+        let registry = Registry::new(primaries, None)
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         let config = ServerConfig {
             drain_timeout: args.drain_timeout,

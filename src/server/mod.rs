@@ -10,6 +10,8 @@ mod health;
 mod listen;
 mod outgoing;
 mod position;
+mod primary;
+mod replica;
 mod replication;
 mod shared;
 
