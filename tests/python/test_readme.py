@@ -121,5 +121,45 @@ class Readme(ServerTest):
         return '"applied":"' in out
 
 
+class Documents(unittest.TestCase):
+    def setUp(self):
+        names = ["README.md", "CHANGELOG.md", *("docs/" + name for name in os.listdir(os.path.join(ROOT, "docs")))]
+        self.texts = {}
+        for name in names:
+            if name.endswith(".md"):
+                with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+                    self.texts[name] = file.read()
+
+    def test_every_link_leads_somewhere(self):
+        followed = 0
+        for name, text in self.texts.items():
+            for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+                if not re.match("https?://", link):
+                    target = os.path.join(ROOT, os.path.dirname(name), link)
+                    self.assertTrue(os.path.exists(target), f"{name}: {link}")
+                    followed += 1
+        self.assertGreater(followed, 10)
+
+    def test_every_option_that_is_named_exists(self):
+        require(os.access(WALCAST, os.X_OK), f"{WALCAST} is missing; build it, or set WALCAST_BIN")
+
+        def help_of(*command):
+            return subprocess.run(
+                [WALCAST, *command, "--help"], capture_output=True, text=True, timeout=60, check=True
+            ).stdout
+
+        commands = re.findall(r"(?m)^  ([a-z]+)  ", help_of().split("Commands:")[1])
+        self.assertIn("replica", commands)
+        known = {command: help_of(command) for command in commands if command != "help"}
+        options = set(re.findall(r"--[a-z][a-z-]+", " ".join(known.values())))
+        # Options of cargo in the README's first commands.
+        options.add("--release")
+        for name in ("README.md", "CHANGELOG.md", "docs/limits.md", "docs/formats.md", "docs/protocol.md"):
+            for option in re.findall(r"--[a-z][a-z-]+", self.texts[name]):
+                self.assertIn(option, options, name)
+            for command in re.findall(r"`walcast ([a-z]+)\b", self.texts[name]):
+                self.assertIn(command, [*known, "help", "lineage"], name)
+
+
 if __name__ == "__main__":
     unittest.main()
