@@ -198,6 +198,9 @@ fn what_it_is_asked_to_keep_stays() {
     for file in ["primary/shop.db", "replica-1/shop.db", "primary.log"] {
         assert!(demo.dir.join(file).exists(), "{file}");
     }
+    // One snapshot for each replica, though the application was writing all the time.
+    let log = fs::read_to_string(demo.dir.join("primary.log")).expect("read the log");
+    assert_eq!(log.matches("sending snapshot").count(), 1, "{log}");
     // And the directory of another is never taken.
     let refused = refused_in(&demo.dir);
     assert!(refused.contains("is not empty"), "{refused}");

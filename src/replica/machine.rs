@@ -318,7 +318,9 @@ impl Machine {
         self.cursor = Some(end);
         let pages = Pages { bytes, list: pages };
         match (chunk.commit, last_commit) {
-            (None, None) => Ok(vec![Action::Append(pages)]),
+            // With a commit: one that the primary captured before it knew the database's checksum, as it does when it
+            // starts on a log that is already there. Nothing proves it, so it becomes visible with the next that is proven.
+            (None, _) => Ok(vec![Action::Append(pages)]),
             (Some(commit), Some(pages_after)) if commit.page_count == pages_after => {
                 let held = self.hold.is_some_and(|hold| end < hold);
                 if held || self.in_snapshot() {
@@ -386,9 +388,6 @@ impl Machine {
                 at: at + frame.offset_in_buf + FRAME_HEADER_SIZE,
             });
             last_commit = (frame.header.commit_size != 0).then_some(frame.header.commit_size);
-            if last_commit.is_some() && chunk.commit.is_none() {
-                return protocol("a commit in a chunk that has none");
-            }
             cksum = frame.cksum_after;
         }
         match scanner.finish() {
