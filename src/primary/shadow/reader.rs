@@ -5,7 +5,7 @@ use crate::disk::{self, File};
 use crate::format::commits::{CommitRecord, HEADER_SIZE, RECORD_SIZE};
 use crate::format::lz4;
 use crate::format::position::Position;
-use crate::format::wal::{FRAME_HEADER_SIZE, FrameHeader, WAL_HEADER_SIZE, WalHeader, frame_size};
+use crate::format::wal::{FRAME_HEADER_SIZE, FrameHeader, WAL_HEADER_SIZE, frame_size};
 use crate::model::{Chunk, Codec, Commit};
 use bytes::Bytes;
 use std::path::PathBuf;
