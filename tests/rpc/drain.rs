@@ -118,3 +118,27 @@ async fn new_streams_are_refused_while_old_ones_drain() {
     drop(stream);
     assert_eq!(server.ended().await, Drained::Complete);
 }
+
+#[tokio::test]
+async fn a_stream_that_always_has_a_next_message_is_cut_too() {
+    let primary = FakePrimary::new("app.db");
+    primary.flood.store(true, Ordering::SeqCst);
+    let limit = Duration::from_millis(100);
+    let server = Running::with(vec![primary.served()], None, config(limit)).await;
+    let upstream = Upstream::connect_lazy(&server.url()).expect("a URL");
+    let mut stream = within(upstream.stream(start("app.db")))
+        .await
+        .expect("a stream");
+    server.shut_down();
+    let end = within(async {
+        loop {
+            match stream.next().await {
+                Some(Ok(_)) => {}
+                end => return end,
+            }
+        }
+    });
+    let end = end.await.expect("a status").expect_err("the end");
+    assert_eq!(end.reason().as_deref(), Some("DRAINING"));
+    assert_eq!(server.ended().await, Drained::TimedOut);
+}
