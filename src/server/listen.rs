@@ -74,7 +74,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// HTTP/2: several of the largest messages may be under way.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-const FRAME: u32 = 1 << 20;
+const FRAME: u32 = 256 << 10;
 /// Calls at one time on one connection: a server of hundreds of replicas has two for each database.
 const CALLS_PER_CONNECTION: u32 = 4096;
 /// A request's headers are a path and a few words.
@@ -126,6 +126,11 @@ fn routes(shared: &Arc<Shared>, reporter: &HealthReporter) -> Result<Router, Ser
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+            // Each of the two reflection services lists the other, too.
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(
+                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            )
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // Without these grpcurl cannot print the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)

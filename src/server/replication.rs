@@ -84,10 +84,15 @@ impl Source for StreamSource {
         if self.over {
             return None;
         }
-        let message = tokio::select! {
-            biased;
-            message = self.messages.next() => message,
-            () = self.closing.cancelled() => None,
+        // A snapshot always has a next message: the look comes first, or such a stream could not be cut.
+        let message = if self.closing.is_cancelled() {
+            None
+        } else {
+            tokio::select! {
+                biased;
+                message = self.messages.next() => message,
+                () = self.closing.cancelled() => None,
+            }
         };
         Some(match message {
             Some(Ok(message)) => Ok(message.into()),

@@ -9,9 +9,9 @@
 )]
 mod support;
 
-// The scenarios need a working walcast. Each line is switched on when its part exists.
-// mod capture;
-// mod kills;
-// mod network;
-// mod readers;
-// mod shapes;
+mod capture;
+mod kills;
+mod network;
+mod phases;
+mod readers;
+mod shapes;

@@ -40,15 +40,19 @@ const SEED_PHASES: [(&str, u64); 7] = [
 ];
 
 /// Where a primary is killed.
-const PRIMARY_PHASES: [(&str, u64); 3] =
-    [("shadow.append", 60), ("shadow.record", 60), ("position.rename", 3)];
+const PRIMARY_PHASES: [(&str, u64); 3] = [
+    ("shadow.append", 60),
+    ("shadow.record", 60),
+    ("position.rename", 3),
+];
 
 struct Scene {
     cluster: Cluster,
     load: Load,
     rng: Rng,
     counts: BTreeMap<&'static str, u64>,
-    scratch: Scratch,
+    // Dropped last: the others have their files in it.
+    _scratch: Scratch,
 }
 
 impl Scene {
@@ -72,7 +76,13 @@ impl Scene {
         for mode in ["short", "long"] {
             load.add_reader(&replica, mode, Spec::default());
         }
-        Self { cluster, load, rng: Rng::new(seed), counts: BTreeMap::new(), scratch }
+        Self {
+            cluster,
+            load,
+            rng: Rng::new(seed),
+            counts: BTreeMap::new(),
+            _scratch: scratch,
+        }
     }
 
     fn fault(&mut self, phase: &str, most: u64) -> String {
@@ -86,9 +96,11 @@ impl Scene {
         // It may meet the phase before it listens.
         self.cluster.replica.spawn();
         let replica = &mut self.cluster.replica;
-        wait_for(&format!("the replica's end by {fault}"), || match replica.is_running() {
-            true => Err("it runs".to_owned()),
-            false => Ok(()),
+        wait_for(&format!("the replica's end by {fault}"), || {
+            match replica.is_running() {
+                true => Err("it runs".to_owned()),
+                false => Ok(()),
+            }
         });
         self.cluster.replica.kill9();
         self.cluster.replica.env("WALCAST_FAULTS", "");
@@ -127,23 +139,36 @@ fn a_replica_is_killed_in_each_phase_of_its_first_snapshot() {
     let mut rng = Rng::new(seed);
     let scratch = Scratch::new("phases-seed");
     let mut cluster = Cluster::new(&scratch);
-    let options = Spec::default().with("seed", seed).with("blob_kb", 1024).with("max_mb", 48);
-    let mut load = Load::new(scratch.path(), cluster.primary_db(), options.with("rate", 400));
+    let options = Spec::default()
+        .with("seed", seed)
+        .with("blob_kb", 1024)
+        .with("max_mb", 48);
+    let mut load = Load::new(
+        scratch.path(),
+        cluster.primary_db(),
+        options.with("rate", 400),
+    );
     load.start_writer();
     load.wait_commits(200);
     cluster.start_primary();
     for _ in 0..scaled(1, 4) {
         for (phase, most) in SEED_PHASES {
             let fault = format!("{phase}=kill@{}", rng.between(1, most));
-            let side = cluster.replica_db().parent().expect("a directory").to_owned();
+            let side = cluster
+                .replica_db()
+                .parent()
+                .expect("a directory")
+                .to_owned();
             std::fs::remove_dir_all(&side).expect("emptied");
             std::fs::create_dir_all(&side).expect("made again");
             cluster.replica.env("WALCAST_FAULTS", &fault);
             cluster.replica.spawn();
             let replica = &mut cluster.replica;
-            wait_for(&format!("the replica's end by {fault}"), || match replica.is_running() {
-                true => Err("it runs".to_owned()),
-                false => Ok(()),
+            wait_for(&format!("the replica's end by {fault}"), || {
+                match replica.is_running() {
+                    true => Err("it runs".to_owned()),
+                    false => Ok(()),
+                }
             });
             cluster.replica.kill9();
             cluster.replica.env("WALCAST_FAULTS", "");
@@ -169,9 +194,11 @@ fn a_primary_is_killed_in_each_phase() {
             scene.cluster.primary.env("WALCAST_FAULTS", &fault);
             scene.cluster.primary.spawn();
             let primary = &mut scene.cluster.primary;
-            wait_for(&format!("the primary's end by {fault}"), || match primary.is_running() {
-                true => Err("it runs".to_owned()),
-                false => Ok(()),
+            wait_for(&format!("the primary's end by {fault}"), || {
+                match primary.is_running() {
+                    true => Err("it runs".to_owned()),
+                    false => Ok(()),
+                }
             });
             scene.cluster.primary.kill9();
             scene.cluster.primary.env("WALCAST_FAULTS", "");

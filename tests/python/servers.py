@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -91,6 +92,8 @@ class Services:
         self.channel = grpc.insecure_channel(address)
         self._reflection = ProtoReflectionDescriptorDatabase(self.channel)
         self._pool = DescriptorPool(self._reflection)
+        # The pool asks the server for files that it lacks, and takes each only once.
+        self._lookup = threading.Lock()
 
     def names(self):
         return set(self._reflection.get_services())
@@ -98,10 +101,11 @@ class Services:
     def methods(self, service):
         return {method.name for method in self._pool.FindServiceByName(service).methods}
 
-    def call(self, service, method, timeout=DEADLINE, **fields):
+    def call(self, service, method, /, timeout=DEADLINE, **fields):
         """Makes a call; a message for a unary answer, an iterator for a stream."""
-        described = self._pool.FindServiceByName(service).FindMethodByName(method)
-        request = message_factory.GetMessageClass(described.input_type)(**fields)
+        with self._lookup:
+            described = self._pool.FindServiceByName(service).FindMethodByName(method)
+            request = message_factory.GetMessageClass(described.input_type)(**fields)
         kind = self.channel.unary_stream if described.server_streaming else self.channel.unary_unary
         stub = kind(
             f"/{service}/{method}",

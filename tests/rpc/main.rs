@@ -2,7 +2,9 @@
 //! client says of servers that are none. Databases are fakes that do exactly what a row is about; `tests/e2e` has the
 //! real ones.
 
+mod cases;
 mod drain;
+mod exit_codes;
 mod fake;
 mod health;
 mod positions;

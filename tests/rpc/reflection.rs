@@ -5,7 +5,9 @@ use crate::running::{Running, within};
 use prost::Message as _;
 use tonic_reflection::pb::{v1, v1alpha};
 
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 6] = [
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
     "grpc.health.v1.Health",
     "walcast.v1.AdminService",
     "walcast.v1.PositionService",

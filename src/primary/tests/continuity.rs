@@ -1,0 +1,333 @@
+//! What a restart proves, and what it does not.
+
+use super::child::PrimaryChild;
+use super::*;
+use crate::format::position::Generation;
+use std::str::FromStr;
+
+fn position(text: &str) -> Position {
+    Position::from_str(text).expect("a position")
+}
+
+/// A primary in a process of its own captures, is killed, and one in this process goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_under_load_it_goes_on_where_the_log_allows_it() {
+    let mut bench = Bench::new("");
+    bench.app.sql("PRAGMA wal_autocheckpoint=1000000");
+    bench.app.write(50);
+    let mut generation = None;
+    let mut total = 50;
+    for round in 0..6 {
+        let mut child = PrimaryChild::start(&bench.path(), &[]);
+        let before = position(&child.wait());
+        assert_eq!(
+            *generation.get_or_insert(before.generation),
+            before.generation,
+            "round {round}"
+        );
+        bench.app.begin_write(3000);
+        child.0.kill();
+        total += 3000;
+        bench.app.end_write();
+    }
+    let primary = bench.primary();
+    let last = fence(&primary).await;
+    assert_eq!(Some(last.position.generation), generation);
+    assert_eq!(last.position.index, 0, "the log was never restarted");
+    let mut mirror = Mirror::default();
+    let history = shadow_versions(&bench.path(), last.position.generation);
+    assert_eq!(history, (1..=total).collect::<Vec<u64>>());
+    let mut stream = primary.open_stream(start("one")).await.expect("a stream");
+    follow(&mut stream, &mut mirror, last.position).await;
+    mirror.verify(bench.dir.path());
+    drop(stream);
+    stop(primary).await;
+}
+
+/// The versions of all commits in the shadow WAL, unpacked as `lz4 -d` and `cat` would.
+fn shadow_versions(path: &Path, generation: Generation) -> Vec<u64> {
+    use crate::format::wal::{FrameScanner, WAL_HEADER_SIZE, WalHeader};
+    let layout = super::super::shadow::Layout::of(path);
+    let mut versions = Vec::new();
+    for index in layout.list_indexes(generation).expect("indexes") {
+        let mut wal = Vec::new();
+        for segment in layout.list_segments(generation, index).expect("segments") {
+            assert_eq!(segment, wal.len() as u64, "segments follow each other");
+            let bytes =
+                std::fs::read(layout.segment(generation, index, segment)).expect("a segment");
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let extent = crate::format::lz4::frame_extent(rest)
+                    .expect("a frame")
+                    .expect("whole");
+                let (frame, after) = rest.split_at(extent.compressed_len);
+                crate::format::lz4::decompress(frame, 2 << 20, &mut wal).expect("sound");
+                rest = after;
+            }
+        }
+        let (header, frames) = wal
+            .split_first_chunk::<WAL_HEADER_SIZE>()
+            .expect("a header");
+        let header = WalHeader::parse(header).expect("valid");
+        let mut scanner = FrameScanner::new(&header, header.cksum, frames);
+        for frame in scanner.by_ref() {
+            versions.extend(mirror::version_of(frame.data).filter(|version| *version > 0));
+        }
+        assert_eq!(scanner.end(), Some(crate::format::wal::ScanEnd::End));
+    }
+    versions.dedup();
+    versions
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clean_restart_keeps_the_generation() {
+    let mut bench = Bench::new("");
+    bench.app.write(100);
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    stop(primary).await;
+    // The log goes on.
+    bench.app.write(100);
+    let primary = bench.primary();
+    let second = fence(&primary).await;
+    assert!(
+        second.position > first.position,
+        "{} then {}",
+        first.position,
+        second.position
+    );
+    let mut stream = primary
+        .open_stream(start_at("old", &first))
+        .await
+        .expect("a stream");
+    let Some(Ok(crate::model::Message::Hello(hello))) = stream.next().await else {
+        panic!("a hello")
+    };
+    assert_eq!(
+        hello.follows,
+        crate::model::Follows::Resume,
+        "{}",
+        hello.reason
+    );
+    drop(stream);
+    stop(primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clean_close_by_the_application_is_proven_by_content() {
+    let mut bench = Bench::new("");
+    bench.app.write(100);
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    stop(primary).await;
+    // The last connection closes: the log is copied and deleted.
+    let path = bench.path();
+    bench.app.end();
+    assert!(!wal_of(&path).exists());
+    let mut app = App::start(&path);
+    app.write(10);
+    app.sql("PRAGMA wal_checkpoint(PASSIVE)");
+    let bench = Bench {
+        dir: bench.dir,
+        app,
+    };
+    // Written and copied while walcast was down: no proof.
+    let primary = bench.primary();
+    let second = fence(&primary).await;
+    assert_ne!(second.position.generation, first.position.generation);
+    stop(primary).await;
+    // Closed without a change: the same content.
+    bench.app.end();
+    let mut bench = Bench {
+        app: App::start(&path),
+        dir: bench.dir,
+    };
+    let primary = bench.primary();
+    let third = fence(&primary).await;
+    assert_eq!(third.position, second.position);
+    assert_eq!(third.dbsum, second.dbsum);
+    bench.app.write(10);
+    let fourth = fence(&primary).await;
+    assert_eq!(fourth.position.generation, second.position.generation);
+    assert_eq!(fourth.position.index, second.position.index + 1);
+    let mut stream = primary
+        .open_stream(start_at("old", &second))
+        .await
+        .expect("a stream");
+    let Some(Ok(crate::model::Message::Hello(hello))) = stream.next().await else {
+        panic!("a hello")
+    };
+    assert_eq!(
+        hello.follows,
+        crate::model::Follows::Resume,
+        "{}",
+        hello.reason
+    );
+    drop(stream);
+    let mirror = replicate(&primary, fourth.position).await;
+    assert_eq!(mirror.dbsum, fourth.dbsum);
+    stop(primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn written_again_but_not_copied_is_proven_by_content() {
+    let mut bench = Bench::new("");
+    bench.app.write(100);
+    bench.app.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    let primary = bench.primary();
+    bench.app.write(3);
+    let first = fence(&primary).await;
+    stop(primary).await;
+    let path = bench.path();
+    bench.app.end();
+    let mut app = App::start(&path);
+    app.sql("PRAGMA wal_autocheckpoint=0");
+    app.write(7);
+    let bench = Bench {
+        dir: bench.dir,
+        app,
+    };
+    let primary = bench.primary();
+    let second = fence(&primary).await;
+    assert_eq!(second.position.generation, first.position.generation);
+    assert_eq!(second.position.index, first.position.index + 1);
+    let mut mirror = Mirror::default();
+    let mut stream = primary
+        .open_stream(start_at("old", &first))
+        .await
+        .expect("a stream");
+    while mirror.position != Some(second.position) {
+        let message = stream.next().await.expect("goes on").expect("is well");
+        if let crate::model::Message::Chunk(chunk) = &message {
+            assert!(chunk.commit.is_some());
+            mirror.position = Some(chunk.end());
+        }
+    }
+    drop(stream);
+    stop(primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_that_took_back_commits_begins_a_new_generation() {
+    let mut bench = Bench::new("");
+    let path = bench.path();
+    bench.app.write(100);
+    let old: Vec<Vec<u8>> = [path.clone(), wal_of(&path)]
+        .iter()
+        .map(|p| std::fs::read(p).expect("read"))
+        .collect();
+    bench.app.write(100);
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    stop(primary).await;
+    bench.app.0.kill();
+    for (p, bytes) in [path.clone(), wal_of(&path)].iter().zip(&old) {
+        std::fs::write(p, bytes).expect("restored");
+    }
+    let mut shm = path.clone().into_os_string();
+    shm.push("-shm");
+    std::fs::remove_file(shm).expect("removed");
+    let mut app = App::start(&path);
+    // SQLite goes on with the same salts at the same offsets.
+    let written = app.write(150);
+    assert_eq!(written.last_version, 250);
+    let bench = Bench {
+        dir: bench.dir,
+        app,
+    };
+    let primary = bench.primary();
+    let second = fence(&primary).await;
+    assert_ne!(second.position.generation, first.position.generation);
+    let mut stream = primary
+        .open_stream(start_at("old", &first))
+        .await
+        .expect("a stream");
+    let Some(Ok(crate::model::Message::Hello(hello))) = stream.next().await else {
+        panic!("a hello")
+    };
+    assert_eq!(hello.follows, crate::model::Follows::OtherGeneration);
+    assert_eq!(hello.fork, Some(first.position));
+    drop(stream);
+    let mirror = replicate(&primary, second.position).await;
+    mirror.verify(bench.dir.path());
+    stop(primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_lets_the_application_have_the_files_alone() {
+    let mut bench = Bench::new("");
+    bench.app.write(50);
+    let primary = bench.primary();
+    fence(&primary).await;
+    let error = bench
+        .app
+        .try_sql("PRAGMA journal_mode=DELETE")
+        .expect_err("walcast is there");
+    assert!(error.contains("locked"), "{error}");
+    let paused = primary.pause().await.expect("paused");
+    assert!(matches!(
+        primary.fence().await,
+        Err(crate::primary::PrimaryError::Paused)
+    ));
+    bench.app.sql("PRAGMA locking_mode=EXCLUSIVE");
+    bench.app.write(1);
+    bench
+        .app
+        .sql("PRAGMA locking_mode=NORMAL; SELECT count(*) FROM item");
+    let (resumed, continuous) = primary.resume().await.expect("resumed");
+    assert!(
+        continuous && resumed.position > paused.position,
+        "{} {}",
+        paused.position,
+        resumed.position
+    );
+    primary.pause().await.expect("paused");
+    bench.app.sql("PRAGMA journal_mode=DELETE");
+    bench.app.write(5);
+    let error = primary
+        .resume()
+        .await
+        .expect_err("not in WAL mode")
+        .to_string();
+    assert!(error.contains("PRAGMA journal_mode=WAL"), "{error}");
+    bench
+        .app
+        .sql("PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL");
+    bench.app.write(5);
+    wait_for_state(&primary, DatabaseState::Streaming, "").await;
+    let last = fence(&primary).await;
+    assert_ne!(last.position.generation, resumed.position.generation);
+    assert_eq!(last.page_size, 8192);
+    let mirror = replicate(&primary, last.position).await;
+    mirror.verify(bench.dir.path());
+    stop(primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_replaced_begins_a_new_generation() {
+    let mut bench = Bench::new("");
+    bench.app.write(50);
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    let path = bench.path();
+    bench.app.0.kill();
+    for end in ["", "-wal", "-shm"] {
+        let mut name = path.clone().into_os_string();
+        name.push(end);
+        std::fs::remove_file(name).expect("removed");
+    }
+    wait_for_state(&primary, DatabaseState::Waiting, "does not exist yet").await;
+    let dir = bench.dir;
+    let mut app = App::start(&path);
+    app.sql(
+        "PRAGMA journal_mode=WAL; CREATE TABLE meta(id INTEGER PRIMARY KEY, mark TEXT);
+         INSERT INTO meta VALUES(1, 'VERSION:0000000000000000');
+         CREATE TABLE item(id INTEGER PRIMARY KEY, v INTEGER, pad BLOB)",
+    );
+    app.write(5);
+    let second = fence(&primary).await;
+    assert_ne!(second.position.generation, first.position.generation);
+    let mirror = replicate(&primary, second.position).await;
+    mirror.verify(dir.path());
+    stop(primary).await;
+}
