@@ -206,7 +206,7 @@ impl Screen {
         );
         lines.push(String::new());
         lines.push(dim(&format!(
-            "  {}  Lag: from the application's INSERT until a reader that looks at the file every {} ms sees it.",
+            "  {}  Lag: from the application's INSERT until a reader, looking every {} ms, sees the row.",
             clock(view.elapsed),
             LOOK_EVERY.as_millis()
         )));
