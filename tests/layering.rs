@@ -15,27 +15,17 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sys", &["disk", "format"]),
     ("sqlite", &["sys", "disk", "format"]),
     ("ownership", &["disk", "sys", "format"]),
-    ("sums", &["disk", "sys", "format"]),
     ("wire", &["model", "format"]),
     ("client", &["wire", "model", "format"]),
     (
         "primary",
-        &[
-            "ownership",
-            "sums",
-            "sqlite",
-            "sys",
-            "disk",
-            "model",
-            "format",
-        ],
+        &["ownership", "sqlite", "sys", "disk", "model", "format"],
     ),
     (
         "replica",
         &[
             "client",
             "ownership",
-            "sums",
             "sqlite",
             "sys",
             "disk",
@@ -148,7 +138,7 @@ use crate::disk::{self, File};
 use crate::{
     model::Point,
     wire::{pb, field::{A, B}},
-    sums,
+    sys,
 };
 use super::super::client::Upstream;
 use super::near;
@@ -166,13 +156,13 @@ mod tests {
         (2, "disk"),
         (4, "model"),
         (5, "wire"),
-        (6, "sums"),
+        (6, "sys"),
         (8, "client"),
         (10, "cli"),
         (13, "primary"),
     ];
     assert_eq!(found, want.map(|(line, target)| (line, target.to_owned())));
-    // In `src/sums.rs`, or `src/replica/mod.rs`, one `super` is the root already.
+    // In `src/ownership.rs`, or `src/replica/mod.rs`, one `super` is the root already.
     assert_eq!(uses("use super::disk::File;\n", 1).len(), 1);
     assert_eq!(uses("use walcast::cli;\n", 0).len(), 1);
 }

@@ -91,8 +91,8 @@ pub fn run(context: &mut Context) -> anyhow::Result<()> {
 /// Makes a database of about this size, all of it in the file.
 fn fill(db: &Path, mib: u64) -> anyhow::Result<()> {
     const BODY: usize = 1000;
-    // Three rows of about 1,020 bytes in a page.
-    let rows = mib * 256 * 3;
+    // Four rows of about 1,015 bytes fill a page.
+    let rows = mib * 256 * 4;
     let connection = load::create(db)?;
     let bodies: Vec<String> = (0..4096).map(|seed| load::body(seed, BODY)).collect();
     for first in (1..=rows).step_by(50_000) {

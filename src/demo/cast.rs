@@ -20,6 +20,8 @@ const READY: Duration = Duration::from_secs(30);
 const LEVEL: Duration = Duration::from_secs(60);
 /// For a process to end when it is asked to.
 const END: Duration = Duration::from_secs(10);
+/// For the first picture to show replicas that have taken their snapshot; what takes longer is shown as it is.
+const FIRST_PICTURE: Duration = Duration::from_secs(5);
 /// Between two looks at something that is awaited.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -105,6 +107,16 @@ impl Cast {
         for number in 1..=replicas {
             cast.add_replica(place, &format!("replica-{number}"))
                 .await?;
+        }
+        let deadline = Instant::now() + FIRST_PICTURE;
+        while cast
+            .replicas
+            .iter()
+            .any(|replica| replica.watcher.newest() == 0)
+            && Instant::now() < deadline
+        {
+            cast.check()?;
+            sleep(POLL).await;
         }
         Ok(cast)
     }

@@ -4,7 +4,7 @@
 //! else (a file, a pipe) there is one line a second.
 
 use super::stats::{bytes, clock, short_time, thousands};
-use super::watch::Lag;
+use super::watch::{LOOK_EVERY, Lag};
 use crate::format::position::Position;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -206,8 +206,9 @@ impl Screen {
         );
         lines.push(String::new());
         lines.push(dim(&format!(
-            "  {}  Lag: from the application's INSERT until a reader of the file sees the row.",
-            clock(view.elapsed)
+            "  {}  Lag: from the application's INSERT until a reader, looking every {} ms, sees the row.",
+            clock(view.elapsed),
+            LOOK_EVERY.as_millis()
         )));
         lines.push(dim(
             "  Ctrl-C stops the application, compares all files, and cleans up.",

@@ -4,6 +4,7 @@ use super::error::PrimaryError;
 use super::shadow::{ShadowError, ShadowReader};
 use super::shared::{Request, Shared};
 use crate::format::position::Position;
+use crate::format::wal::frames_before;
 use crate::model::{Follows, Point, StreamStart};
 
 /// Judges a request against the primary's history up to `tip`. Reads the shadow WAL: not for an async task.
@@ -76,6 +77,9 @@ fn compare(
         // Only (0, 0) is a position; what it was is proven by the first commit's checksum.
         let reason = format!("{position} is not the end of a transaction");
         return Ok((position.index > 0 || start.frame_cksum.is_some()).then_some(reason));
+    }
+    if frames_before(tip.page_size, position.offset).is_none_or(|frames| frames == 0) {
+        return Ok(Some(format!("{position} is not the end of a transaction")));
     }
     let (frame, record) = ShadowReader::frame_ending_at(&shared.layout, tip.page_size, position)?;
     if !frame.is_commit() {

@@ -22,7 +22,7 @@ const SLOTS: [u32; 3] = [4, 3, 2];
 
 /// The lock of READ(`slot`).
 fn read_slot(slot: u32) -> u32 {
-    READ0 as u32 + slot
+    READ0 + slot
 }
 
 /// What is held. Dropping it releases nothing: the locks go when the [`WalIndex`] closes.

@@ -45,6 +45,9 @@ pub enum End {
     Renew(String),
 }
 
+/// Who waits for the end of a pause, and the generation before it.
+type Resuming = (Reply<(Point, bool)>, Option<Generation>);
+
 /// What happened at the last cheap look.
 type Look = ([u32; 4], u32);
 
@@ -59,7 +62,7 @@ pub struct Session {
     expected: Option<(Position, DbSum)>,
     requests: VecDeque<Request>,
     /// Who waits for the end of a pause, and the generation before it.
-    resuming: Option<(Reply<(Point, bool)>, Option<Generation>)>,
+    resuming: Option<Resuming>,
     scanned: bool,
     trouble: Option<String>,
     unreadable_since: Option<Instant>,

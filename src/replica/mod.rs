@@ -18,6 +18,7 @@ mod restart;
 mod scrub;
 mod seed;
 mod shared;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -15,7 +15,11 @@ use std::time::{Duration, Instant};
 const CHECKPOINT_BYTES: u64 = 8 << 20;
 /// A quiet moment is used from this size on.
 const QUIET_BYTES: u64 = 4 << 20;
-const SOFT_PAUSE: Duration = Duration::from_millis(60);
+/// A pause at the soft limit; at n times the limit it is n times as long.
+const SOFT_PAUSE: Duration = Duration::from_millis(30);
+/// Between pauses applying goes on for this many times their length.
+const PAUSE_SHARE: u32 = 20;
+const READER_WAIT: Duration = Duration::from_micros(500);
 const HARD_PAUSE: Duration = Duration::from_secs(2);
 
 /// The policy and its memory.
@@ -23,7 +27,6 @@ pub struct Policy {
     soft: u64,
     hard: u64,
     next_try: Instant,
-    patience: Duration,
     blocked_since: Option<Instant>,
 }
 
@@ -34,7 +37,6 @@ impl Policy {
             soft,
             hard: hard.max(soft),
             next_try: Instant::now(),
-            patience: Duration::from_millis(100),
             blocked_since: None,
         }
     }
@@ -79,7 +81,6 @@ impl Policy {
     }
 
     fn succeeded(&mut self, shared: &Shared) {
-        self.patience = Duration::from_millis(100);
         self.next_try = Instant::now();
         self.blocked_since = None;
         shared.note_fault("log", None);
@@ -94,43 +95,47 @@ impl Policy {
         bytes: u64,
     ) -> Result<(), ApplyError> {
         let hard = bytes >= self.hard;
-        let deadline = Instant::now() + if hard { HARD_PAUSE } else { SOFT_PAUSE };
-        let mut asked = false;
+        let budget = if hard {
+            HARD_PAUSE
+        } else {
+            soft_pause(bytes, self.soft)
+        };
+        let deadline = Instant::now() + budget;
         loop {
             let (frames, backfill) = local.backfill();
-            if frames == backfill {
-                if !checkpointer.checkpointing && local.try_restart()? {
-                    self.succeeded(shared);
-                    return Ok(());
-                }
-                // Readers are asked for nothing: the next moment may find them gone.
-                wait(checkpointer, Duration::from_micros(300));
-            } else if checkpointer.checkpointing {
+            if checkpointer.checkpointing {
                 wait(
                     checkpointer,
                     deadline.saturating_duration_since(Instant::now()),
                 );
-            } else if asked && !hard {
-                // A checkpoint ended and frames are missing still: a reader holds an older state.
-                break;
-            } else if asked {
-                wait(checkpointer, Duration::from_millis(20));
+            } else if frames != backfill {
                 checkpointer.checkpoint();
+                wait(
+                    checkpointer,
+                    deadline.saturating_duration_since(Instant::now()),
+                );
+                if local.backfill() == (frames, backfill) {
+                    // A reader holds an older state, which limits the checkpoint; its end is what this waits for.
+                    wait(checkpointer, READER_WAIT);
+                }
+            } else if local.try_restart()? {
+                self.succeeded(shared);
+                return Ok(());
             } else {
-                asked = true;
-                checkpointer.checkpoint();
+                // New readers use the database file now; the last one on the log may go at any moment.
+                wait(checkpointer, READER_WAIT);
             }
             if Instant::now() >= deadline {
                 break;
             }
         }
+        self.next_try = Instant::now()
+            + if hard {
+                Duration::ZERO
+            } else {
+                budget * PAUSE_SHARE
+            };
         let since = *self.blocked_since.get_or_insert_with(Instant::now);
-        self.patience = if hard {
-            Duration::ZERO
-        } else {
-            (self.patience * 2).min(Duration::from_secs(5))
-        };
-        self.next_try = Instant::now() + self.patience;
         if since.elapsed() > Duration::from_secs(1) {
             let who = super::holders::describe(shared.config.path.as_path());
             shared.note_fault(
@@ -144,4 +149,9 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+fn soft_pause(bytes: u64, soft: u64) -> Duration {
+    let times = u32::try_from(bytes / soft.max(1)).unwrap_or(u32::MAX);
+    SOFT_PAUSE.saturating_mul(times.max(1)).min(HARD_PAUSE)
 }

@@ -68,6 +68,8 @@ pub enum ServeError {
 
 /// Databases are closed cleanly within this, or left as a kill would leave them.
 const CLOSE: Duration = Duration::from_secs(5);
+/// Peers that do not report have this long to read a stream's end.
+const LINGER: Duration = Duration::from_millis(100);
 /// What the last statuses may take on their way out.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -92,7 +94,9 @@ pub async fn serve(
     let shared = Arc::new(Shared::new(registry, config.max_streams, config.max_waits));
     let (reporter, known) = health::begin(&shared).await;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let stop = shared.draining.clone();
+    // Not when the drain begins: hyper closes a connection as soon as its calls have ended, and if the peer has just sent
+    // something, TCP resets it, and the peer loses what it has not read yet, such as the last chunk and the status.
+    let stop = shared.closing.clone();
     let serving = routes(&shared, &reporter)?
         .serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await });
     tokio::pin!(serving);
@@ -104,6 +108,7 @@ pub async fn serve(
         told.cancelled().await;
         let deadline = Instant::now() + config.drain_timeout;
         let drained = drain(&shared, deadline).await;
+        farewell(&shared).await;
         shared.closing.cancel();
         drained
     };
@@ -169,6 +174,19 @@ async fn drain(shared: &Shared, deadline: Instant) -> Drained {
             Drained::TimedOut
         }
     }
+}
+
+/// Ends the streams that are left, and gives all peers time to read the end.
+async fn farewell(shared: &Shared) {
+    shared.cut.cancel();
+    shared.reports.close();
+    let read = async {
+        shared.streams.wait().await;
+        // A replica ends its report when it has read its stream's end; of others nothing is known.
+        shared.reports.wait().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    let _ = timeout(FLUSH, read).await;
 }
 
 async fn close(shared: &Shared) {

@@ -3,7 +3,7 @@
 use super::database::{Messages, PrimaryDatabase};
 use super::errors::{Reason, Refusal, draining};
 use super::outgoing::{Source, outgoing};
-use super::shared::{Shared, StreamSlot};
+use super::shared::{Shared, Slot};
 use crate::format::position::Position;
 use crate::model::{Progress, StreamStart};
 use crate::wire::pb;
@@ -36,10 +36,10 @@ impl ReplicationService for Replication {
         let primary = served.primary()?;
         let slot = self.0.stream_slot()?;
         let messages = primary.open_stream(start).await?;
-        let closing = self.0.closing.clone();
+        let cut = self.0.cut.clone();
         let source = StreamSource {
             messages,
-            closing,
+            cut,
             over: false,
             _slot: slot,
         };
@@ -72,9 +72,9 @@ impl ReplicationService for Replication {
 /// One stream, with its place among the streams of this server.
 struct StreamSource {
     messages: Messages,
-    closing: CancellationToken,
+    cut: CancellationToken,
     over: bool,
-    _slot: StreamSlot,
+    _slot: Slot,
 }
 
 impl Source for StreamSource {
@@ -85,13 +85,13 @@ impl Source for StreamSource {
             return None;
         }
         // A snapshot always has a next message: the look comes first, or such a stream could not be cut.
-        let message = if self.closing.is_cancelled() {
+        let message = if self.cut.is_cancelled() {
             None
         } else {
             tokio::select! {
                 biased;
                 message = self.messages.next() => message,
-                () = self.closing.cancelled() => None,
+                () = self.cut.cancelled() => None,
             }
         };
         Some(match message {

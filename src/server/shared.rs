@@ -13,17 +13,21 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     /// No new work; what waits is told so; streams go on to the drain's position.
     pub(super) draining: CancellationToken,
+    /// The time for streams is up.
+    pub(super) cut: CancellationToken,
     /// Everything ends now.
     pub(super) closing: CancellationToken,
     /// Counts streams, so that a drain can wait for them.
     pub(super) streams: TaskTracker,
+    /// Counts reports: a replica ends its report when it has read its stream's end.
+    pub(super) reports: TaskTracker,
     stream_slots: Arc<Semaphore>,
     report_slots: Arc<Semaphore>,
     wait_slots: Arc<Semaphore>,
 }
 
-/// A stream's place; gives it back when dropped.
-pub(super) struct StreamSlot {
+/// A long call's place; gives it back when dropped.
+pub(super) struct Slot {
     _permit: OwnedSemaphorePermit,
     _token: TaskTrackerToken,
 }
@@ -34,8 +38,10 @@ impl Shared {
         Shared {
             registry,
             draining: CancellationToken::new(),
+            cut: CancellationToken::new(),
             closing: CancellationToken::new(),
             streams: TaskTracker::new(),
+            reports: TaskTracker::new(),
             stream_slots: Arc::new(Semaphore::new(streams)),
             report_slots: Arc::new(Semaphore::new(streams)),
             wait_slots: Arc::new(Semaphore::new(waits)),
@@ -50,19 +56,24 @@ impl Shared {
         }
     }
 
-    pub(super) fn stream_slot(&self) -> Result<StreamSlot, Refusal> {
+    pub(super) fn stream_slot(&self) -> Result<Slot, Refusal> {
         // The token first: a drain that begins now waits for this stream.
         let token = self.streams.token();
         self.refuse_if_draining()?;
         let permit = take(&self.stream_slots, "streams")?;
-        Ok(StreamSlot {
+        Ok(Slot {
             _permit: permit,
             _token: token,
         })
     }
 
-    pub(super) fn report_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        take(&self.report_slots, "reports of progress")
+    pub(super) fn report_slot(&self) -> Result<Slot, Refusal> {
+        let token = self.reports.token();
+        let permit = take(&self.report_slots, "reports of progress")?;
+        Ok(Slot {
+            _permit: permit,
+            _token: token,
+        })
     }
 
     pub(super) fn wait_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -109,12 +109,35 @@ async fn new_streams_are_refused_while_old_ones_drain() {
     ));
     server.shut_down();
     within(primary.drain.cancelled()).await;
-    // The old connection is told to go away, and nobody accepts new ones: either way it is "try again".
     let error = within(upstream.stream(start("app.db")))
         .await
         .expect_err("no new stream");
-    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    assert_eq!(error.reason().as_deref(), Some("DRAINING"), "{error}");
     assert!(error.is_retryable());
     drop(stream);
     assert_eq!(server.ended().await, Drained::Complete);
+}
+
+#[tokio::test]
+async fn a_stream_that_always_has_a_next_message_is_cut_too() {
+    let primary = FakePrimary::new("app.db");
+    primary.flood.store(true, Ordering::SeqCst);
+    let limit = Duration::from_millis(100);
+    let server = Running::with(vec![primary.served()], None, config(limit)).await;
+    let upstream = Upstream::connect_lazy(&server.url()).expect("a URL");
+    let mut stream = within(upstream.stream(start("app.db")))
+        .await
+        .expect("a stream");
+    server.shut_down();
+    let end = within(async {
+        loop {
+            match stream.next().await {
+                Some(Ok(_)) => {}
+                end => return end,
+            }
+        }
+    });
+    let end = end.await.expect("a status").expect_err("the end");
+    assert_eq!(end.reason().as_deref(), Some("DRAINING"), "{end:?}");
+    assert_eq!(server.ended().await, Drained::TimedOut);
 }

@@ -162,6 +162,8 @@ pub struct FakePrimary {
     pub drain: CancellationToken,
     /// Streams never end by themselves.
     pub stuck: AtomicBool,
+    /// Streams always have a next message, as in a snapshot.
+    pub flood: AtomicBool,
     pub reports: Mutex<Vec<Progress>>,
     pub starts: Mutex<Vec<StreamStart>>,
 }
@@ -173,6 +175,7 @@ impl FakePrimary {
             script: Mutex::new(vec![Ok(hello())]),
             drain: CancellationToken::new(),
             stuck: AtomicBool::new(false),
+            flood: AtomicBool::new(false),
             reports: Mutex::new(Vec::new()),
             starts: Mutex::new(Vec::new()),
         })
@@ -281,6 +284,9 @@ impl Source for Rest {
     type Item = Result<Message, Refusal>;
 
     async fn next(&mut self) -> Option<Self::Item> {
+        if self.0.flood.load(Ordering::SeqCst) {
+            return Some(Ok(heartbeat(0x20)));
+        }
         self.0.drain.cancelled().await;
         if self.0.stuck.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;

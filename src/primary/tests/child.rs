@@ -69,6 +69,10 @@ impl Process {
         self.answer()
     }
 
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().expect("kill the child");
         self.child.wait().expect("the child is gone");

@@ -31,19 +31,6 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    pub fn cksum(&self) -> Option<Cksum> {
-        self.log.map(|(_, cksum)| cksum)
-    }
-
-    pub fn page_size(&self) -> u32 {
-        self.page_size as u32
-    }
-
-    /// Forgets a transaction that is not complete, as a replica does when its stream breaks.
-    pub fn reconnect(&mut self) {
-        self.pending.clear();
-    }
-
     pub fn apply(&mut self, message: Message) {
         match message {
             Message::Hello(hello) => {
