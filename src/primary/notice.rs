@@ -107,7 +107,7 @@ impl Notice {
     pub fn wait(&mut self, wake: &Wake, unchanged: impl Fn() -> bool) {
         if self.last_event.elapsed() < QUIET {
             wake.wait(self.sleep);
-            self.sleep = (self.sleep + self.sleep / 64).min(LONGEST);
+            self.sleep = (self.sleep + self.sleep / 16).min(LONGEST);
             return;
         }
         if self.inotify.is_none() {
