@@ -39,10 +39,12 @@ pub(super) fn run(shared: &Arc<Shared>, mut commands: Receiver<Command>) {
                 }
                 drop(permit);
             }
-            Command::End => {
+            Command::End(reply) => {
                 if let Some(applier) = &mut worker.applier {
                     applier.disconnected();
                 }
+                // Nobody waits for it where the stream was given up here.
+                let _ = reply.send(());
             }
             Command::Tick { idle } => worker.tick(idle),
             Command::Detach(reply) => {
