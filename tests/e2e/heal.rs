@@ -17,7 +17,7 @@ use crate::support::cluster::{Cluster, NAME};
 use crate::support::compare::query;
 use crate::support::load::Load;
 use crate::support::rng::Rng;
-use crate::support::{Scratch, shadow, wait_for};
+use crate::support::{Scratch, shadow, wait_for, walfile};
 
 /// What the ballast consists of; text that nothing else writes.
 const BALLAST: &str = "0ballast";
@@ -38,14 +38,14 @@ fn beside(db: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Flips a bit in the middle of the first stretch of `pattern` in the file. No SQLite is open on
+/// Flips a bit in the middle of the last stretch of `pattern` in the file. No SQLite is open on
 /// the replica's files in this process.
 fn damage(path: &Path, pattern: &str) {
     let bytes = std::fs::read(path).expect("read the file");
     let stretch = pattern.repeat(100);
     let at = bytes
         .windows(stretch.len())
-        .position(|w| w == stretch.as_bytes());
+        .rposition(|w| w == stretch.as_bytes());
     flip(
         path,
         at.expect("the pattern in the file") + stretch.len() / 2,
@@ -65,7 +65,49 @@ fn flip(path: &Path, at: usize) {
         .expect("write a byte");
 }
 
+/// Flips a bit of `pattern` in a frame of the log that readers use now. False: none holds it (the
+/// log began anew meanwhile).
+fn damage_in_log(db: &Path, pattern: &str) -> bool {
+    let open = |suffix| File::open(beside(db, suffix)).expect("open");
+    let (shm, log) = (open("-shm"), open("-wal"));
+    let index = walfile::index(&shm).expect("read").expect("a valid header");
+    let wal = walfile::read(&log, index.mx_frame).expect("read");
+    let Some(wal) = wal.filter(|wal| wal.salts == index.salts && wal.frames > 0) else {
+        return false;
+    };
+    let stretch = pattern.repeat(100);
+    for at in wal.pages.values() {
+        let mut page = vec![0; wal.page_size as usize];
+        walfile::read_at_most(&log, &mut page, *at).expect("read");
+        if let Some(found) = page
+            .windows(stretch.len())
+            .position(|w| w == stretch.as_bytes())
+        {
+            let at = usize::try_from(*at).expect("a small file") + found + stretch.len() / 2;
+            flip(&beside(db, "-wal"), at);
+            return true;
+        }
+    }
+    false
+}
+
 impl Scene {
+    /// The writer at rest, walcast killed, and a byte damaged in the log that it left.
+    fn damaged_log(&mut self) {
+        self.load.stop_writer();
+        for _ in 0..20 {
+            self.write_ballast(IN_THE_LOG);
+            self.cluster.wait_level();
+            self.cluster.replica.kill9();
+            if damage_in_log(self.cluster.replica_db(), IN_THE_LOG) {
+                return;
+            }
+            self.cluster.start_replica();
+            self.cluster.wait_level();
+        }
+        panic!("the log always began anew");
+    }
+
     /// Level, with the ballast in the replica's file itself.
     fn new(name: &str, seed: u64, scrub: bool) -> Self {
         let seed = Rng::seed_for(name, seed);
@@ -202,13 +244,10 @@ fn a_scrub_of_a_sound_file_finds_nothing() {
 fn a_byte_in_the_log_of_a_replica_that_is_down_under_readers() {
     let mut scene = Scene::new("heal-log-readers", 905, false);
     scene.readers();
-    scene.write_ballast(IN_THE_LOG);
-    scene.load.wait_commits(1);
-    scene.cluster.wait_version(scene.load.version());
-    scene.cluster.replica.kill9();
-    damage(&beside(scene.cluster.replica_db(), "-wal"), IN_THE_LOG);
+    scene.damaged_log();
     scene.cluster.start_replica();
     eprintln!("{}", scene.named(HEALS));
+    scene.load.start_writer();
     assert_eq!(scene.finish(), 2);
 }
 
@@ -217,11 +256,8 @@ fn a_byte_in_the_log_of_a_replica_that_is_down_under_readers() {
 #[test]
 fn a_byte_in_the_log_of_a_replica_that_is_down_alone() {
     let mut scene = Scene::new("heal-log-alone", 906, false);
-    scene.write_ballast(IN_THE_LOG);
-    scene.load.wait_commits(1);
-    scene.cluster.wait_version(scene.load.version());
-    scene.cluster.replica.kill9();
-    damage(&beside(scene.cluster.replica_db(), "-wal"), IN_THE_LOG);
+    scene.damaged_log();
+    scene.load.start_writer();
     scene.cluster.start_replica();
     scene.cluster.wait_version(scene.load.version());
     scene.readers();
@@ -252,19 +288,22 @@ fn a_byte_in_the_shadow_log_that_a_replica_needs() {
     scene.readers();
     scene.stop_replica();
     let before = segments(scene.cluster.primary_db());
-    let fresh = wait_for("three new files in the shadow log", || {
+    let fresh = wait_for("new files of a complete index in the shadow log", || {
         scene.load.wait_commits(20);
         let mut now = segments(scene.cluster.primary_db());
         now.retain(|path| !before.contains(path));
-        if now.len() >= 4 {
-            Ok(now)
-        } else {
-            Err(format!("{now:?}"))
+        match (now.get(1), now.last()) {
+            (Some(a), Some(b)) if a.parent() != b.parent() => Ok(now),
+            _ => Err(format!("{now:?}")),
         }
     });
+    // What was captured lately would come from memory.
+    scene.load.stop_writer();
+    assert!(scene.cluster.primary.terminate().success());
     let victim = &fresh[1];
     let len = std::fs::metadata(victim).expect("its size").len();
     flip(victim, usize::try_from(len / 2).expect("a small file"));
+    scene.cluster.start_primary();
     scene.cluster.start_replica();
     wait_for("the damage in the primary's log", || {
         let log = scene.cluster.primary.log();
@@ -277,6 +316,7 @@ fn a_byte_in_the_shadow_log_that_a_replica_needs() {
             _ => Err(format!("{name} is not named:\n{log}")),
         }
     });
+    scene.load.start_writer();
     assert_eq!(scene.finish(), 2);
 }
 
