@@ -107,6 +107,14 @@ impl Applier {
             proven,
         } = opened
         {
+            if !proven {
+                // Not an error: a power cut leaves it so as well, and the log from the durable position on mends both.
+                tracing::warn!(
+                    database = %applier.shared.config.name,
+                    "the copy is at none of its recorded positions (damage, a local write, or a power cut); it is \
+                     brought to the primary's position in one step"
+                );
+            }
             applier.machine = Machine::new(mark, proven);
             applier.adopt(*local)?;
             if let (Some(mark), true) = (mark, proven) {

@@ -22,6 +22,8 @@ use crate::support::{Scratch, shadow, wait_for, walfile};
 /// What the ballast consists of; text that nothing else writes.
 const BALLAST: &str = "0ballast";
 const IN_THE_LOG: &str = "1ballast";
+/// The line of a replica whose copy is not what it left.
+const UNPROVEN: &str = "at none of its recorded positions";
 /// The line of a replica that gives its copy up.
 const HEALS: &str = "a snapshot heals it";
 
@@ -246,9 +248,11 @@ fn a_byte_in_the_log_of_a_replica_that_is_down_under_readers() {
     scene.readers();
     scene.damaged_log();
     scene.cluster.start_replica();
-    eprintln!("{}", scene.named(HEALS));
+    eprintln!("{}", scene.named(UNPROVEN));
     scene.load.start_writer();
-    assert_eq!(scene.finish(), 2);
+    // The primary's log from the durable position on may hold the page once more, or it does not.
+    let snapshots = scene.finish();
+    assert!((1..=2).contains(&snapshots), "{snapshots} snapshots");
 }
 
 /// Without them SQLite recovers the log up to the damage: an older state, with all that follows
