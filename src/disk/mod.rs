@@ -119,6 +119,34 @@ pub fn metadata(op: &'static str, path: &Path) -> Result<fs::Metadata> {
     run(op, path, || fs::metadata(path))
 }
 
+/// Gives a file a name that nobody has: fails with `AlreadyExists` where somebody has it.
+pub fn rename_new(op: &'static str, from: &Path, to: &Path) -> Result<()> {
+    run(op, to, || rename_no_replace(from, to))
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    let flags = RenameFlags::RENAME_NOREPLACE;
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) {
+        // A filesystem that cannot do both in one step.
+        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOSYS) => look_and_rename(from, to),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    look_and_rename(from, to)
+}
+
+fn look_and_rename(from: &Path, to: &Path) -> io::Result<()> {
+    if to.try_exists()? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(from, to)
+}
+
 /// Names in a directory, sorted; empty if there is no such directory.
 pub fn list(op: &'static str, path: &Path) -> Result<Vec<String>> {
     let names = run(op, path, || {

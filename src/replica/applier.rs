@@ -107,6 +107,14 @@ impl Applier {
             proven,
         } = opened
         {
+            if !proven {
+                // Not an error: a power cut leaves it so as well, and the log from the durable position on mends both.
+                tracing::warn!(
+                    database = %applier.shared.config.name,
+                    "the copy is at none of its recorded positions (damage, a local write, or a power cut); it is \
+                     brought to the primary's position in one step"
+                );
+            }
             applier.machine = Machine::new(mark, proven);
             applier.adopt(*local)?;
             if let (Some(mark), true) = (mark, proven) {
@@ -133,6 +141,13 @@ impl Applier {
         self.checkpointer = Some(started);
         self.local = Some(local);
         Ok(())
+    }
+
+    /// True if there is a database at the path that is not open here: a snapshot that was given its name and then could
+    /// not be opened. It must be opened, and never be replaced by another: readers may have it open.
+    pub fn is_behind_its_file(&self) -> bool {
+        let path = &self.shared.config.path;
+        self.local.is_none() && std::fs::metadata(path).is_ok_and(|m| m.len() > 0)
     }
 
     /// What to ask the upstream for, and the replica's identity.

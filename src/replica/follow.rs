@@ -74,10 +74,9 @@ pub(super) async fn run(
             () = cancel.cancelled() => break,
             ended = stream_once(&shared, &upstream, &commands, &session) => ended,
         };
-        session.cancel();
-        if commands.send(Command::End).await.is_err() {
+        let Some(ended) = finish(&commands, &session, ended).await else {
             break;
-        }
+        };
         if began.elapsed() > LONGEST_BACKOFF {
             backoff = FIRST_BACKOFF;
         }
@@ -88,6 +87,25 @@ pub(super) async fn run(
         }
         backoff = (backoff * 2).min(LONGEST_BACKOFF);
     }
+}
+
+/// Ends the session. What came before its end is good and is applied first: a primary that drains ends its stream at its
+/// last position and is gone, so nobody could be asked for the rest again. `None`: the applier has ended.
+async fn finish(
+    commands: &mpsc::Sender<Command>,
+    session: &CancellationToken,
+    ended: Ended,
+) -> Option<Ended> {
+    if matches!(ended, Ended::Here) {
+        session.cancel();
+    }
+    let (reply, taken) = oneshot::channel();
+    commands.send(Command::End(reply)).await.ok()?;
+    taken.await.ok()?;
+    // The applier refused some of it, and has said why.
+    let refused = session.is_cancelled();
+    session.cancel();
+    Some(if refused { Ended::Here } else { ended })
 }
 
 /// Says why the stream ended, and how long the upstream wants to be left alone.

@@ -102,8 +102,8 @@ enum Command {
         session: CancellationToken,
         permit: Option<OwnedSemaphorePermit>,
     },
-    /// The stream ended.
-    End,
+    /// The stream ended; the answer comes when all that was queued before is done.
+    End(oneshot::Sender<()>),
     /// Look around. `idle`: nothing has come for a while.
     Tick { idle: bool },
     /// End replication.

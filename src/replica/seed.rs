@@ -87,12 +87,16 @@ impl FreshSeed {
         self.file
             .set_len("seed.size", u64::from(pages) * u64::from(self.page_size))?;
         self.file.sync_all("seed.sync")?;
+        if std::fs::metadata(path).is_ok_and(|m| m.len() == 0) {
+            disk::remove_file("seed.remove-stale", path)?;
+        }
         for suffix in ["-wal", "-shm"] {
             let mut stale = path.as_os_str().to_owned();
             stale.push(suffix);
             disk::remove_file("seed.remove-stale", Path::new(&stale))?;
         }
-        disk::rename("seed.rename", &self.temporary, path)?;
+        // Never over a database that came meanwhile: who has it open would stay with the old file for ever.
+        disk::rename_new("seed.rename", &self.temporary, path)?;
         if let Some(parent) = path.parent() {
             disk::sync_dir("seed.rename", parent)?;
         }

@@ -39,10 +39,12 @@ pub(super) fn run(shared: &Arc<Shared>, mut commands: Receiver<Command>) {
                 }
                 drop(permit);
             }
-            Command::End => {
+            Command::End(reply) => {
                 if let Some(applier) = &mut worker.applier {
                     applier.disconnected();
                 }
+                // Nobody waits for it where the stream was given up here.
+                let _ = reply.send(());
             }
             Command::Tick { idle } => worker.tick(idle),
             Command::Detach(reply) => {
@@ -72,6 +74,13 @@ impl Worker {
     }
 
     fn open(&mut self) -> Result<(), String> {
+        if self
+            .applier
+            .as_ref()
+            .is_some_and(Applier::is_behind_its_file)
+        {
+            self.applier = None;
+        }
         if self.applier.is_some() {
             return Ok(());
         }

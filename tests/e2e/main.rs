@@ -10,8 +10,14 @@
 mod support;
 
 mod capture;
+mod changes;
+mod disk_full;
+mod heal;
+mod idle;
 mod kills;
+mod large;
 mod network;
 mod phases;
 mod readers;
+mod rights;
 mod shapes;

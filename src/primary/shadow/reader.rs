@@ -182,8 +182,11 @@ impl ShadowReader {
                 continue;
             };
             self.content.clear();
-            lz4::decompress(&frame.data, MAX_CONTENT, &mut self.content)
-                .map_err(|e| ShadowError::lz4(&segment.path, frame.at, e))?;
+            if let Err(e) = lz4::decompress(&frame.data, MAX_CONTENT, &mut self.content) {
+                // Who asks again must meet the damage again, and never what follows it under its offset.
+                segment.give_back(frame.data.len());
+                return Err(ShadowError::lz4(&segment.path, frame.at, e));
+            }
             let end = self.at.offset + self.content.len() as u64;
             return self.chunk(Bytes::from(frame.data), end).map(Some);
         }

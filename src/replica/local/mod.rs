@@ -18,6 +18,7 @@ use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Applying failed; [`LocalError::is_diverged`] tells whether a snapshot must heal it.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,9 @@ impl LocalError {
     }
 }
 
+/// How long opening waits for others that hold the locks.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
+
 type Result<T> = std::result::Result<T, LocalError>;
 
 /// One page of a set, as the primary has it.
@@ -109,13 +113,7 @@ impl Local {
         page_size: u32,
         cookie_delta: u32,
     ) -> Result<Local> {
-        let mut index = WalIndex::open(path)?;
-        if !index.lock(WRITE, Exclusive)? {
-            return Err(busy(
-                path,
-                "another process holds the write lock; close it, or wait for it",
-            ));
-        }
+        let mut index = open_patiently(path)?;
         let published = index
             .header()
             .map_err(|e| foreign(path, format!("its wal-index is unreadable: {e}")))?;
@@ -347,6 +345,31 @@ impl Local {
             }
         }
         Ok(())
+    }
+}
+
+/// Opens the wal-index and takes WRITE. A reader that has just opened the file may be recovering the index, which takes a
+/// moment and the same locks.
+fn open_patiently(path: &Path) -> Result<WalIndex> {
+    let deadline = Instant::now() + ATTACH_PATIENCE;
+    loop {
+        let error = match WalIndex::open(path) {
+            Ok(mut index) => {
+                if index.lock(WRITE, Exclusive)? {
+                    return Ok(index);
+                }
+                busy(
+                    path,
+                    "another process holds the write lock; close it, or wait for it",
+                )
+            }
+            Err(error) if error.is_busy() => error.into(),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

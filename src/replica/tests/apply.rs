@@ -330,3 +330,56 @@ fn damage_in_the_local_log_never_reaches_a_reader_as_a_mixture() {
     assert_eq!(rows(&reader), rows(&source.sql));
     assert_eq!(check(&reader), "ok");
 }
+
+#[test]
+fn a_reader_that_recovers_the_new_file_does_not_stop_the_replica() {
+    // As a reader does between the file's new name and the replica's first lock: it holds the file for itself.
+    let source = source_with_rows(4096, 5);
+    let target = Target::new();
+    let mut applier = target.open();
+    applier.request();
+    let mut messages = source.snapshot();
+    let last = messages.pop().expect("the snapshot's end");
+    feed(&mut applier, messages);
+    let path = target.path.clone();
+    let holder = std::thread::spawn(move || {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !path.exists() {
+            assert!(std::time::Instant::now() < deadline, "the file never came");
+            std::hint::spin_loop();
+        }
+        let reader = reader(&path);
+        reader
+            .execute_batch("PRAGMA locking_mode=EXCLUSIVE")
+            .expect("a mode");
+        // It may come too late to get the file for itself; then it has proven nothing, and disturbs nothing.
+        let held = reader.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        held.is_ok()
+    });
+    let outcome = applier.message(last);
+    let held = holder.join().expect("the holder");
+    outcome.unwrap_or_else(|error| panic!("held: {held}: {error}"));
+    assert_eq!(rows(&target.reader()), rows(&source.sql));
+}
+
+#[test]
+fn a_snapshot_never_takes_the_place_of_a_database_that_came_meanwhile() {
+    let source = source_with_rows(4096, 5);
+    let target = Target::new();
+    let mut applier = target.open();
+    applier.request();
+    let mut messages = source.snapshot();
+    let last = messages.pop().expect("the snapshot's end");
+    feed(&mut applier, messages);
+    let theirs = reader(&target.path);
+    theirs
+        .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE mine(x)")
+        .expect("a database");
+    let error = applier.message(last).expect_err("refused");
+    assert!(!error.is_diverged(), "{error}");
+    theirs
+        .execute_batch("INSERT INTO mine VALUES(1)")
+        .expect("still theirs");
+    assert!(applier.is_behind_its_file());
+}

@@ -86,6 +86,14 @@ impl Spec {
     }
 }
 
+/// With `uid` and `gid` in its spec a child runs as that user, of that group alone.
+fn as_user(command: &mut Command, spec: &Spec) {
+    use std::os::unix::process::CommandExt;
+    if spec.get("uid").is_some() {
+        command.uid(spec.or("uid", 0)).gid(spec.or("gid", 0));
+    }
+}
+
 /// A running helper. Dropping it kills it: nothing outlives its test.
 pub struct Child {
     name: String,
@@ -110,6 +118,7 @@ impl Child {
             "--nocapture",
             "--test-threads=1",
         ]);
+        as_user(&mut command, &spec);
         let spec = Self::own_files(dir, name, spec);
         command.env(SPEC_VAR, spec.text());
         Self::spawn(dir, name, command)
@@ -120,6 +129,7 @@ impl Child {
     /// # Panics
     /// When the process cannot be started.
     pub fn start_program(dir: &Path, name: &str, mut command: Command, spec: Spec) -> Self {
+        as_user(&mut command, &spec);
         command.args(Self::own_files(dir, name, spec).args());
         Self::spawn(dir, name, command)
     }

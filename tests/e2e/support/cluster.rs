@@ -72,6 +72,22 @@ impl Cluster {
         &self.replica_db
     }
 
+    /// Where the primary of the last start listens.
+    ///
+    /// # Panics
+    /// When it was never started.
+    pub fn primary_addr(&self) -> SocketAddr {
+        self.primary_addr.expect("the primary was started")
+    }
+
+    /// Where the replica of the last start listens.
+    ///
+    /// # Panics
+    /// When it was never started.
+    pub fn replica_addr(&self) -> SocketAddr {
+        self.replica_addr.expect("the replica was started")
+    }
+
     /// Starts (again), on a new port; the proxy leads there from now on.
     pub fn start_primary(&mut self) {
         let addr = self.primary.start();
@@ -107,10 +123,7 @@ impl Cluster {
     /// # Panics
     /// When they do not.
     pub fn wait_level(&self) -> String {
-        let (primary, replica) = (self.primary_addr, self.replica_addr);
-        let primary = primary.expect("the primary was started");
-        let replica = replica.expect("the replica was started");
-        wait_same_position(primary, replica, NAME)
+        wait_same_position(self.primary_addr(), self.replica_addr(), NAME)
     }
 
     /// After the writer's end at `version`: level, and equal page by page.

@@ -174,6 +174,32 @@ impl Load {
         }
     }
 
+    /// How many lines of each kind (`r`, `e`, `v`) each reader has logged so far.
+    pub fn logged(&self, kind: char) -> Vec<usize> {
+        let count = |(_, log): &(Child, PathBuf)| {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            text.lines().filter(|line| line.starts_with(kind)).count()
+        };
+        self.readers.iter().map(count).collect()
+    }
+
+    /// Waits until each reader has logged `more` lines of a kind from now.
+    ///
+    /// # Panics
+    /// When one does not get there.
+    pub fn wait_logged(&self, kind: char, more: usize) {
+        let before = self.logged(kind);
+        wait_for(&format!("{more} more '{kind}' of each reader"), || {
+            let now = self.logged(kind);
+            let all = before.iter().zip(&now).all(|(b, n)| *n >= b + more);
+            if all {
+                Ok(())
+            } else {
+                Err(format!("{before:?}, now {now:?}"))
+            }
+        });
+    }
+
     /// Stops all readers; their reports.
     ///
     /// # Panics

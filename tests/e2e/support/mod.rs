@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 pub mod checker;
 pub mod child;
+pub mod cli;
 pub mod cluster;
 pub mod compare;
 pub mod dump;
 pub mod history;
 pub mod load;
+pub mod mount;
 pub mod ops;
 pub mod proc;
 pub mod proxy;
