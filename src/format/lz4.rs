@@ -109,15 +109,34 @@ pub enum Lz4Error {
 /// # Errors
 /// None in practice ([`Lz4Error::Compress`]); `out` is then as it was.
 pub fn compress(data: &[u8], out: &mut Vec<u8>) -> Result<(), Lz4Error> {
+    frame(data, out, append_block)
+}
+
+/// The same frame with every block stored as it is: for when the time of compressing matters
+/// more than the bytes.
+///
+/// # Errors
+/// None.
+pub fn store(data: &[u8], out: &mut Vec<u8>) -> Result<(), Lz4Error> {
+    frame(data, out, |block, out| {
+        out.extend_from_slice(&(block.len() as u32 | STORED).to_le_bytes());
+        out.extend_from_slice(block);
+        Ok(())
+    })
+}
+
+type AppendBlock = fn(&[u8], &mut Vec<u8>) -> Result<(), Lz4Error>;
+
+fn frame(data: &[u8], out: &mut Vec<u8>, append: AppendBlock) -> Result<(), Lz4Error> {
     let start = out.len();
-    let result = append_frame(data, out);
+    let result = append_frame(data, out, append);
     if result.is_err() {
         out.truncate(start);
     }
     result
 }
 
-fn append_frame(data: &[u8], out: &mut Vec<u8>) -> Result<(), Lz4Error> {
+fn append_frame(data: &[u8], out: &mut Vec<u8>, append: AppendBlock) -> Result<(), Lz4Error> {
     let [.., largest] = BLOCK_SIZES;
     let fitting = BLOCK_SIZES.iter().find(|(_, size)| data.len() <= *size);
     let (code, block_max) = *fitting.unwrap_or(&largest);
@@ -130,7 +149,7 @@ fn append_frame(data: &[u8], out: &mut Vec<u8>) -> Result<(), Lz4Error> {
     out.extend_from_slice(&(data.len() as u64).to_le_bytes());
     out.push(header_check(&out[start + MAGIC.len()..]));
     for block in data.chunks(block_max) {
-        append_block(block, out)?;
+        append(block, out)?;
     }
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&xxh32(data, 0).to_le_bytes());

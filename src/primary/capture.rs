@@ -15,6 +15,7 @@ use crate::sqlite::{SqliteError, WalIndex};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// The wal-index at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,10 @@ pub struct Capture {
     pub(super) unknown: Option<CommitRecord>,
     /// When the newest commit was captured.
     pub(super) time_us: i64,
+    /// True while time matters more than bytes.
+    pub(super) hasty: bool,
+    /// When the last chase ended.
+    pub(super) chased: Instant,
     prepared: Option<Prepared>,
     packed: Vec<u8>,
 }
@@ -140,6 +145,8 @@ impl Capture {
             ready: parts.ready,
             unknown: parts.unknown,
             time_us: parts.time_us,
+            hasty: false,
+            chased: Instant::now(),
             prepared: None,
             packed: Vec::new(),
         }
@@ -297,8 +304,12 @@ impl Capture {
             }
         }
         self.packed.clear();
-        lz4::compress(stretch.bytes, &mut self.packed)
-            .map_err(|e| Trouble::Later(e.to_string()))?;
+        let pack = if self.hasty {
+            lz4::store
+        } else {
+            lz4::compress
+        };
+        pack(stretch.bytes, &mut self.packed).map_err(|e| Trouble::Later(e.to_string()))?;
         let end = stretch.end;
         let record = stretch.commit.map(|page_count| CommitRecord {
             end_offset: end.offset(),

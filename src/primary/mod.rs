@@ -16,6 +16,7 @@
 mod answers;
 mod attach;
 mod capture;
+mod chase;
 mod continuity;
 mod decide;
 mod error;

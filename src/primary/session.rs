@@ -244,6 +244,7 @@ impl Session {
         for _ in 0..CHUNKS_PER_STEP {
             if capture.is_captured(&target) {
                 capture.yield_log()?;
+                capture.chase()?;
                 return Ok(Some(target));
             }
             capture.capture_chunk(target.frames)?;

@@ -229,3 +229,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn stored_frames_are_frames_like_others() {
+    for data in samples() {
+        let mut frame = Vec::new();
+        store(&data, &mut frame).unwrap();
+        let extent = frame_extent(&frame).unwrap().unwrap();
+        assert_eq!(
+            (extent.compressed_len, extent.content_len),
+            (frame.len(), data.len() as u64)
+        );
+        assert!(unpacked(&frame).unwrap() == data, "{} bytes", data.len());
+        let mut content = Vec::new();
+        FrameDecoder::new(&frame[..])
+            .read_to_end(&mut content)
+            .unwrap();
+        assert!(content == data);
+    }
+}
