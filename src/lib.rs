@@ -13,5 +13,6 @@ pub mod primary;
 pub mod replica;
 pub mod server;
 pub mod sqlite;
+pub mod sums;
 pub mod sys;
 pub mod wire;

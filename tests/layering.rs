@@ -15,6 +15,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sys", &["disk", "format"]),
     ("sqlite", &["sys", "disk", "format"]),
     ("ownership", &["disk", "sys", "format"]),
+    ("sums", &["disk", "sys", "format"]),
     ("wire", &["model", "format"]),
     ("client", &["wire", "model", "format"]),
     (
@@ -26,6 +27,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "client",
             "ownership",
+            "sums",
             "sqlite",
             "sys",
             "disk",

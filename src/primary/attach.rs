@@ -35,6 +35,12 @@ pub struct Candidate {
 /// Looks at the database. The error is for people: what is the matter, and what to do.
 pub fn examine(shared: &Shared) -> Result<Candidate, String> {
     let path = &shared.config.path;
+    if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(format!(
+            "{} is a symbolic link: SQLite keeps the -wal file next to the file itself; give that file's path",
+            path.display()
+        ));
+    }
     let raw = raw_file(shared).map_err(|error| match error.is_missing() {
         true => format!("{} does not exist yet", path.display()),
         false => error.to_string(),

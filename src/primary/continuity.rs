@@ -14,77 +14,34 @@ use super::attach::Candidate;
 use super::capture::{Capture, Parts, Seen, Trouble};
 use super::hold::Hold;
 use super::log::{Cursor, LiveLog};
+use super::prove::Verdict;
 use super::session::Session;
 use super::shadow::{self, Housekeeping, Job, Layout, Lineage, Recovered, Retention, ShadowWriter};
 use super::shared::Shared;
 use super::sums::Sums;
 use crate::disk;
-use crate::format::dbsum::DbSum;
 use crate::format::position::{Generation, Position};
-use crate::format::wal::frames_before;
 use crate::model::clock_us;
 use crate::sqlite::WalIndex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The proof by content needs to keep everything out of the file while it is read; it gives up once the application has
-/// written this much meanwhile.
-const PROOF_LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// How long to wait for a read slot before telling that readers are on all of them.
 const SLOT_WAIT: Duration = Duration::from_millis(200);
 
-/// What was found out.
-enum Verdict {
-    /// The live log continues the last index: its first frames, up to this cursor, are captured.
-    SameLog(Cursor),
-    /// The live log, or the next one, follows the last index.
-    NextLog,
-    /// Continuity is not proven.
-    New(String),
-}
-
-fn text(error: impl ToString) -> String {
+pub(super) fn text(error: impl ToString) -> String {
     error.to_string()
 }
 
-/// The captured position and what is recorded there.
-struct Known {
-    position: Position,
-    page_size: u32,
-    page_count: u32,
-    dbsum: Option<DbSum>,
-}
-
-fn known(recovered: &Recovered) -> Option<Known> {
-    let position = recovered.end;
-    if let Some(last) = &recovered.last {
-        let record = last.record;
-        return Some(Known {
-            position,
-            page_size: last.header.page_size,
-            page_count: record.page_count,
-            dbsum: (record.page_count > 0).then_some(record.dbsum),
-        });
-    }
-    let base = recovered.lineage?.base?;
-    let (page_size, page_count) = (base.page_size, base.page_count);
-    Some(Known {
-        position,
-        page_size,
-        page_count,
-        dbsum: Some(base.dbsum),
-    })
-}
-
 /// What attaching works with.
-struct Attaching<'a> {
-    shared: &'a Arc<Shared>,
-    candidate: Candidate,
-    index: WalIndex,
-    hold: Hold,
-    log: LiveLog,
-    seen: Seen,
-    sums: Sums,
+pub(super) struct Attaching<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) candidate: Candidate,
+    pub(super) index: WalIndex,
+    pub(super) hold: Hold,
+    pub(super) log: LiveLog,
+    pub(super) seen: Seen,
+    pub(super) sums: Sums,
 }
 
 /// Takes hold of a database. The error is for people; it is tried again. `renew`: a new generation is wanted, and why.
@@ -139,105 +96,6 @@ impl<'a> Attaching<'a> {
             seen,
             sums,
         })
-    }
-
-    fn judge(&mut self, recovered: &Recovered) -> Result<Verdict, String> {
-        let Some(known) = known(recovered) else {
-            return Ok(Verdict::New(
-                "what was captured before is not readable".into(),
-            ));
-        };
-        if known.page_size != self.candidate.header.page_size {
-            return Ok(Verdict::New(format!(
-                "the page size changed from {} to {}",
-                known.page_size, self.candidate.header.page_size
-            )));
-        }
-        let last = recovered.last.as_ref();
-        if let Some(last) =
-            last.filter(|last| self.seen.frames > 0 && last.header.salt == self.seen.salt)
-        {
-            return self.judge_log(&known, last);
-        }
-        self.judge_content(&known)
-    }
-
-    /// The first proof.
-    fn judge_log(&mut self, known: &Known, last: &shadow::LastIndex) -> Result<Verdict, String> {
-        let took_back = |what: &str| {
-            let position = known.position;
-            Ok(Verdict::New(format!(
-                "the log does not hold what was captured at {position}: {what} (a power cut?)"
-            )))
-        };
-        let header = self.log.header().map_err(text)?;
-        let Some(frames) = frames_before(known.page_size, known.position.offset) else {
-            return took_back("no frame ends there");
-        };
-        if header != last.header {
-            return took_back("its header differs");
-        }
-        if frames == 0 || frames > self.seen.frames {
-            return took_back("it is shorter");
-        }
-        let mut cursor = Cursor::start(header);
-        while cursor.frames < frames {
-            let stretch = match self.log.read(&cursor, frames) {
-                Ok(stretch) => stretch,
-                Err(error) => return Err(text(error)),
-            };
-            self.sums.reserve(stretch.highest).map_err(text)?;
-            for (pgno, page, commit_size) in stretch.frames() {
-                self.sums.frame(pgno, page);
-                if commit_size > 0 {
-                    self.sums.commit(commit_size);
-                }
-            }
-            cursor = stretch.end;
-        }
-        if cursor.cksum != last.record.cksum {
-            return took_back("the frame there has another checksum");
-        }
-        Ok(Verdict::SameLog(cursor))
-    }
-
-    /// The second proof.
-    fn judge_content(&mut self, known: &Known) -> Result<Verdict, String> {
-        let lost = |what: String| {
-            Ok(Verdict::New(format!(
-                "{what} since {} was captured",
-                known.position
-            )))
-        };
-        let Some(dbsum) = known.dbsum else {
-            return lost("the log was reset".into());
-        };
-        if self.seen.frames > 0 && self.seen.backfill > 0 {
-            return lost("the log was reset and written".into());
-        }
-        let (index, hold) = (&mut self.index, &mut self.hold);
-        if !hold.take_file(index).map_err(text)? {
-            return lost("the log was reset and is being copied".into());
-        }
-        self.seen = observe(index)?;
-        if self.seen.frames > 0 && self.seen.backfill > 0 {
-            return lost("the log was reset and written".into());
-        }
-        let file_pages = file_pages(&self.candidate)?;
-        self.sums.reserve(file_pages).map_err(text)?;
-        self.sums.commit(file_pages);
-        while !self.sums.is_scanned() {
-            self.sums.scan_step(&self.candidate.raw).map_err(text)?;
-            let seen = observe(&self.index)?;
-            let written = u64::from(seen.frames) * u64::from(known.page_size);
-            if written > PROOF_LOG_BYTES || self.shared.is_stopping() {
-                return lost("the log was reset, and the application writes too much for a proof by content,".into());
-            }
-        }
-        if self.sums.sum() != dbsum || file_pages != known.page_count {
-            return lost("the database was changed".into());
-        }
-        Ok(Verdict::NextLog)
     }
 
     fn finish(
@@ -361,7 +219,7 @@ struct Begun {
     ready: bool,
 }
 
-fn observe(index: &WalIndex) -> Result<Seen, String> {
+pub(super) fn observe(index: &WalIndex) -> Result<Seen, String> {
     Capture::observe(index).map_err(|trouble| match trouble {
         Trouble::Lost(reason) | Trouble::Later(reason) => reason,
         Trouble::Unreadable => "the wal-index is being rebuilt".into(),
@@ -378,7 +236,7 @@ fn look(index: &WalIndex, candidate: &Candidate) -> Result<(Seen, u32), String> 
     Ok((seen, pages))
 }
 
-fn file_pages(candidate: &Candidate) -> Result<u32, String> {
+pub(super) fn file_pages(candidate: &Candidate) -> Result<u32, String> {
     let len = candidate.raw.len("db.len").map_err(text)?;
     u32::try_from(len / u64::from(candidate.header.page_size)).map_err(text)
 }

@@ -13,6 +13,7 @@
 //! One thread for each database (`supervisor`, `session`) does all that touches the wal-index. Nothing here writes to the
 //! application's files, runs a checkpoint, or takes the WRITE or CKPT lock.
 
+mod answers;
 mod attach;
 mod capture;
 mod continuity;
@@ -22,6 +23,10 @@ mod hold;
 mod hub;
 mod log;
 mod notice;
+mod open;
+mod pace;
+mod prove;
+mod ready;
 mod replicas;
 mod session;
 pub mod shadow;
@@ -106,8 +111,8 @@ impl Primary {
         };
         let thread = thread.inspect_err(|error| {
             shared.set_state(DatabaseState::Failed, &format!("start a thread: {error}"));
-            // Nobody will answer.
             shared.stop();
+            shared.refuse_all();
         });
         Arc::new(Primary {
             shared,
@@ -163,7 +168,7 @@ impl Primary {
         self: &Arc<Self>,
         start: StreamStart,
     ) -> Result<StreamHandle, PrimaryError> {
-        stream::open(&self.shared, start).await
+        open::open(&self.shared, start).await
     }
 
     /// Takes a replica's report. A report for a stream that is not open is an error and changes nothing.

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The shortest sleep between two looks.
-const SHORTEST: Duration = Duration::from_micros(20);
-/// The longest sleep between two looks before inotify takes over.
-const LONGEST: Duration = Duration::from_micros(100);
+const SHORTEST: Duration = Duration::from_micros(30);
+/// The longest sleep between two looks before inotify takes over: half of it is lag, at each commit; less costs CPU.
+const LONGEST: Duration = Duration::from_micros(60);
 /// Without a commit for this long, the thread waits for the file system to tell it.
 const QUIET: Duration = Duration::from_secs(1);
 /// inotify may miss (a file replaced, a watch that could not be made), so it never waits longer than this.
@@ -102,12 +102,17 @@ impl Notice {
         self.inotify = None;
     }
 
+    /// True once nothing was written for [`QUIET`].
+    pub fn is_quiet(&self) -> bool {
+        self.last_event.elapsed() >= QUIET
+    }
+
     /// Waits until it is time to look again, or `wake` was called. `unchanged` is asked once more after the file system
     /// was asked to tell: what happened before that would not be told.
     pub fn wait(&mut self, wake: &Wake, unchanged: impl Fn() -> bool) {
-        if self.last_event.elapsed() < QUIET {
+        if !self.is_quiet() {
             wake.wait(self.sleep);
-            self.sleep = (self.sleep + self.sleep / 64).min(LONGEST);
+            self.sleep = (self.sleep + self.sleep / 16).min(LONGEST);
             return;
         }
         if self.inotify.is_none() {

@@ -4,13 +4,13 @@ use super::capture::{Capture, Seen, Trouble};
 use super::error::PrimaryError;
 use super::log::LiveLog;
 use super::notice::Notice;
-use super::shadow::{self, Base, Job, Lineage};
-use super::shared::{Pin, Reply, Request, Shared, SnapshotStart};
+use super::pace::{self, Pace};
+use super::shadow::{self, Job, Lineage};
+use super::shared::{Reply, Request, Shared};
 use crate::disk::ReplaceOps;
 use crate::format::dbsum::DbSum;
 use crate::format::position::{Generation, Position};
-use crate::format::wal::frames_end;
-use crate::model::{DatabaseState, Point, SnapshotBegin, clock_us};
+use crate::model::{DatabaseState, Point, clock_us};
 use crate::sqlite::index_connection;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ const REPAIR_AFTER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(100);
 /// Chunks captured before the hold and the callers are looked after again.
 const CHUNKS_PER_STEP: usize = 16;
+/// Between two looks while a batch grows.
+const BATCH_LOOK: Duration = Duration::from_micros(50);
 
 const POSITION_OPS: ReplaceOps = ReplaceOps {
     write: "position.write",
@@ -46,24 +48,30 @@ pub enum End {
 }
 
 /// Who waits for the end of a pause, and the generation before it.
-type Resuming = (Reply<(Point, bool)>, Option<Generation>);
+pub type Resuming = (Reply<(Point, bool)>, Option<Generation>);
 
 /// What happened at the last cheap look.
 type Look = ([u32; 4], u32);
 
 /// One attachment and its loop.
 pub struct Session {
-    capture: Capture,
-    shared: Arc<Shared>,
-    housekeeping: Arc<shadow::Housekeeping>,
+    pub(super) capture: Capture,
+    pub(super) shared: Arc<Shared>,
+    pub(super) housekeeping: Arc<shadow::Housekeeping>,
     notice: Notice,
-    lineage: Lineage,
+    pub(super) lineage: Lineage,
     /// The checksum that the file must have if nothing was captured since: what was recorded at the same position.
-    expected: Option<(Position, DbSum)>,
-    requests: VecDeque<Request>,
+    pub(super) expected: Option<(Position, DbSum)>,
+    /// Covered by `target`: answered once that is captured.
+    pub(super) requests: VecDeque<Request>,
+    /// Asked since `target` was seen.
+    incoming: VecDeque<Request>,
+    /// What has to be captured before anything newer is looked at: under a flood "now" would never be reached.
+    target: Option<Seen>,
+    pace: Pace,
     /// Who waits for the end of a pause, and the generation before it.
-    resuming: Option<Resuming>,
-    scanned: bool,
+    pub(super) resuming: Option<Resuming>,
+    pub(super) scanned: bool,
     trouble: Option<String>,
     unreadable_since: Option<Instant>,
     last_tick: Instant,
@@ -89,6 +97,9 @@ impl Session {
             lineage,
             expected,
             requests: VecDeque::new(),
+            incoming: VecDeque::new(),
+            target: None,
+            pace: Pace::new(),
             resuming: None,
             scanned: false,
             trouble: None,
@@ -108,14 +119,22 @@ impl Session {
         let mut last_look: Option<Look> = None;
         let end = loop {
             let stopping = self.shared.is_stopping();
-            self.requests.extend(self.shared.take_requests());
+            self.incoming.extend(self.shared.take_requests());
             let look = self.look();
-            let quiet = last_look == Some(look) && self.requests.is_empty() && !stopping;
-            if quiet && self.capture.ready && self.trouble.is_none() {
+            let settled = self.incoming.is_empty()
+                && self.requests.is_empty()
+                && !stopping
+                && self.capture.ready
+                && self.trouble.is_none();
+            if settled && last_look == Some(look) {
                 if let Some(end) = self.tick() {
                     break end;
                 }
                 self.wait(look);
+                continue;
+            }
+            if settled && last_look.is_some() && self.may_batch() {
+                self.shared.wake.wait(BATCH_LOOK);
                 continue;
             }
             last_look = Some(look);
@@ -152,13 +171,29 @@ impl Session {
         });
     }
 
+    /// Under a flood the next commits may wait for more, but not while anything depends on their capture: a log that is
+    /// to be taken back, or one that a checkpoint has copied, is copying now, or is about to.
+    fn may_batch(&self) -> bool {
+        if !self.pace.may_wait() || !self.capture.hold.has_log() {
+            return false;
+        }
+        let Some(cursor) = &self.capture.cursor else {
+            return false;
+        };
+        let [_, frames, ..] = self.capture.index.glance();
+        let copied = self.capture.index.checkpoint_info();
+        let waiting =
+            u64::from(frames.saturating_sub(cursor.frames)) * u64::from(self.capture.page_size);
+        copied.attempted.max(copied.backfill) < cursor.frames && waiting < pace::BATCH_BYTES
+    }
+
     /// One round. `Err`: not all is done, wait that long before the next.
     fn step(&mut self, stopping: bool) -> Result<Option<End>, Duration> {
         let before = self.capture.position;
-        // What was asked before this moment is covered by what is seen after it.
         let done = self.advance();
         if self.capture.position != before {
             self.notice.active();
+            self.pace.captured(self.capture.index.glance()[0]);
         }
         let done = match done {
             Ok(done) => done,
@@ -197,13 +232,23 @@ impl Session {
         let seen = Capture::observe(&capture.index)?;
         let seen = capture.guard(seen)?;
         capture.follow(&seen)?;
-        for _ in 0..CHUNKS_PER_STEP {
-            if capture.is_captured(&seen) {
-                capture.yield_log()?;
-                return Ok(Some(seen));
+        let old = self.target.take();
+        let target = match old.filter(|old| old.salt == seen.salt && old.frames <= seen.frames) {
+            Some(target) => target,
+            None => {
+                // Asked before this was seen, so covered by it.
+                self.requests.append(&mut self.incoming);
+                seen
             }
-            capture.capture_chunk(seen.frames)?;
+        };
+        for _ in 0..CHUNKS_PER_STEP {
+            if capture.is_captured(&target) {
+                capture.yield_log()?;
+                return Ok(Some(target));
+            }
+            capture.capture_chunk(target.frames)?;
         }
+        self.target = Some(target);
         Ok(None)
     }
 
@@ -234,6 +279,7 @@ impl Session {
             DatabaseState::Waiting,
             &format!("capture is held up: {reason}"),
         );
+        self.requests.append(&mut self.incoming);
         for request in std::mem::take(&mut self.requests) {
             request.refuse(PrimaryError::Disk(reason.clone()));
         }
@@ -244,156 +290,9 @@ impl Session {
         Err(RETRY)
     }
 
-    fn set_state(&self) {
-        match self.capture.ready {
-            true => self.shared.set_state(DatabaseState::Streaming, ""),
-            false => self.shared.set_state(
-                DatabaseState::Starting,
-                "reads the database to know its checksum",
-            ),
-        }
-    }
-
-    /// A step of the scan, or its end. `Some`: this round is over.
-    fn scan(&mut self, seen: &Seen) -> Option<Option<End>> {
-        if self.capture.ready {
-            return None;
-        }
-        if !self.scanned {
-            if let Err(error) = self.capture.sums.scan_step(&self.capture.raw) {
-                return Some(Some(End::Again(error.to_string())));
-            }
-            // From here on one more round is needed: it captures all that was in the log when the scan ended.
-            self.scanned = self.capture.sums.is_scanned();
-            return None;
-        }
-        debug_assert!(self.capture.is_captured(seen));
-        self.become_ready()
-    }
-
-    /// All checksums are known from here on.
-    fn become_ready(&mut self) -> Option<Option<End>> {
-        let capture = &mut self.capture;
-        let sum = capture.sums.sum();
-        if let Some((position, expected)) = self.expected.take()
-            && position == capture.position
-            && expected != sum
-        {
-            let reason = format!(
-                "the database's content is not what was captured at {position}: something wrote to it past SQLite"
-            );
-            return Some(Some(End::Renew(reason)));
-        }
-        if let Some(mut record) = capture.unknown {
-            record.dbsum = sum;
-            record.page_count = capture.sums.page_count();
-            if let Err(error) = capture.shadow.amend(&record) {
-                tracing::warn!("{error}");
-                return Some(None);
-            }
-            capture.unknown = None;
-        }
-        capture.ready = true;
-        if capture.end.is_none() {
-            self.write_base();
-        }
-        self.announce();
-        None
-    }
-
     /// Someone waits for this attachment; `before` is the generation that was captured when the files were let go.
     pub fn resume(&mut self, reply: Reply<(Point, bool)>, before: Option<Generation>) {
         self.resuming = Some((reply, before));
-    }
-
-    /// Streams may begin.
-    fn announce(&mut self) {
-        let point = self.capture.point();
-        self.shared.hub.set_tip(point);
-        self.set_state();
-        tracing::info!(
-            database = %self.shared.config.name,
-            "capturing from {}, {} pages of {} bytes, checksum {}",
-            point.position, point.page_count, point.page_size, point.dbsum
-        );
-        if let Some((reply, before)) = self.resuming.take() {
-            let continuous = before == Some(point.position.generation);
-            drop(reply.send(Ok((point, continuous))));
-        }
-    }
-
-    fn write_base(&mut self) {
-        let point = self.capture.point();
-        let base = Base {
-            dbsum: point.dbsum,
-            page_count: point.page_count,
-            page_size: point.page_size,
-        };
-        if self.lineage.base != Some(base) {
-            self.lineage.base = Some(base);
-            let job = Job::Replace {
-                ops: shadow::LINEAGE_OPS,
-                path: self.shared.layout.lineage(),
-                bytes: self.lineage.to_text().into_bytes(),
-                durable: true,
-            };
-            self.housekeeping.offer(job);
-        }
-    }
-
-    /// Answers those who waited for everything up to `seen`.
-    fn answer(&mut self, seen: &Seen) -> Option<End> {
-        let mut end = None;
-        for request in std::mem::take(&mut self.requests) {
-            match request {
-                Request::Renew(reason) => end = Some(End::Renew(reason)),
-                request if !self.capture.ready => request.refuse(self.shared.not_ready()),
-                Request::Fence(reply) => drop(reply.send(Ok(self.capture.point()))),
-                Request::Snapshot(reply) => drop(reply.send(self.snapshot(seen))),
-                Request::Pause(reply) => end = Some(End::Paused(reply, self.capture.point())),
-                Request::Resume(reply) => drop(reply.send(Ok((self.capture.point(), true)))),
-            }
-        }
-        end
-    }
-
-    /// Where a snapshot begins: the file holds all frames that are copied, and whatever is copied while the file is
-    /// read has a frame behind that place.
-    fn snapshot(&self, seen: &Seen) -> Result<SnapshotStart, PrimaryError> {
-        let capture = &self.capture;
-        let copied = seen.backfill.min(seen.frames);
-        let (start, log) = match &capture.cursor {
-            Some(cursor) if seen.frames > 0 && copied == 0 && cursor.frames > 0 => (
-                Position {
-                    offset: 0,
-                    ..capture.position
-                },
-                None,
-            ),
-            Some(cursor) if seen.frames > 0 && copied < cursor.frames => {
-                let frame = capture.log.frame_header(capture.page_size, copied);
-                let frame = frame.map_err(|e| PrimaryError::Disk(e.to_string()))?;
-                let offset = frames_end(capture.page_size, copied);
-                (
-                    Position {
-                        offset,
-                        ..capture.position
-                    },
-                    Some((cursor.header, frame.cksum)),
-                )
-            }
-            _ => (capture.position, capture.end),
-        };
-        Ok(SnapshotStart {
-            begin: SnapshotBegin {
-                page_count: capture.sums.page_count(),
-                start,
-                log,
-            },
-            file: Arc::clone(&capture.raw),
-            pin: Pin::new(&self.shared, start.index),
-            epoch: self.shared.hub.epoch(),
-        })
     }
 
     /// What is due by the clock.
@@ -415,6 +314,9 @@ impl Session {
             .shadow
             .tick(clock_us(), hub.pinned(), |gone| hub.forget_before(gone + 1));
         self.write_position(false);
+        if self.notice.is_quiet() {
+            self.shared.hub.rest();
+        }
         None
     }
 
@@ -434,13 +336,16 @@ impl Session {
             bytes: format!("{position}\n").into_bytes(),
             durable,
         };
-        self.housekeeping.offer(job);
+        match durable {
+            true => self.housekeeping.give(job),
+            false => drop(self.housekeeping.offer(job)),
+        }
     }
 
     /// Lets go of everything, SQLite first: the raw descriptor must outlive it.
     fn close(mut self, end: End) -> End {
         self.write_position(true);
-        for request in self.requests.drain(..) {
+        for request in self.requests.drain(..).chain(self.incoming.drain(..)) {
             request.refuse(self.shared.not_ready());
         }
         if let Some((reply, _)) = self.resuming.take() {

@@ -91,7 +91,8 @@ pub struct Shared {
     pub hub: Hub,
     /// The replicas.
     pub replicas: Replicas,
-    requests: Mutex<VecDeque<Request>>,
+    /// `None` once nobody will answer any more.
+    requests: Mutex<Option<VecDeque<Request>>>,
     waiting: AtomicBool,
     state: Mutex<(DatabaseState, String)>,
     stopping: AtomicBool,
@@ -121,7 +122,7 @@ impl Shared {
             wake: Wake::new(),
             hub: Hub::new(),
             replicas: Replicas::default(),
-            requests: Mutex::default(),
+            requests: Mutex::new(Some(VecDeque::new())),
             waiting: AtomicBool::new(false),
             state: Mutex::new((DatabaseState::Starting, "has just begun".into())),
             stopping: AtomicBool::new(false),
@@ -136,25 +137,29 @@ impl Shared {
 
     /// Asks the capture thread for something.
     pub fn request(&self, request: Request) {
-        if self.is_stopping() {
-            return request.refuse(self.not_ready());
+        match lock(&self.requests).as_mut() {
+            Some(requests) => requests.push_back(request),
+            None => return request.refuse(self.not_ready()),
         }
-        lock(&self.requests).push_back(request);
         self.waiting.store(true, Ordering::Release);
         self.wake.wake();
     }
 
     /// What was asked since the last call. Costs one load when there is nothing.
     pub fn take_requests(&self) -> VecDeque<Request> {
-        if !self.waiting.swap(false, Ordering::Acquire) {
+        if !self.has_requests() || !self.waiting.swap(false, Ordering::Acquire) {
             return VecDeque::new();
         }
-        std::mem::take(&mut *lock(&self.requests))
+        lock(&self.requests)
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
-    /// Refuses all that waits: the thread is gone.
+    /// Refuses all that waits and all that comes: the thread is gone.
     pub fn refuse_all(&self) {
-        for request in std::mem::take(&mut *lock(&self.requests)) {
+        let waiting = lock(&self.requests).take();
+        for request in waiting.into_iter().flatten() {
             request.refuse(self.not_ready());
         }
     }

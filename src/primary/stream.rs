@@ -1,18 +1,15 @@
 //! One replica's stream: a cursor over the history, moved by being polled.
 
-use super::decide::{damaged, decide};
+use super::decide::damaged;
 use super::error::PrimaryError;
 use super::hub::After;
-use super::shadow::{Layout, Lineage, MAX_CONTENT, ShadowError, ShadowReader};
-use super::shared::{Pin, Shared, SnapshotStart};
+use super::shadow::{Layout, MAX_CONTENT, ShadowError, ShadowReader};
+use super::shared::{Pin, Shared};
 use super::snapshot::Copy;
-use super::{Request, ask, begin_snapshot};
+use super::{Request, ask};
 use crate::format::lz4;
 use crate::format::position::Position;
-use crate::model::{
-    Chunk, Codec, DatabaseState, Follows, Hello, Message, PROTOCOL_VERSION, Point, SnapshotEnd,
-    StreamStart, clock_us,
-};
+use crate::model::{Chunk, Codec, DatabaseState, Message, Point, SnapshotEnd, clock_us};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,13 +19,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Packed bytes that one step reads from the shadow WAL, about.
-const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_BYTES: usize = 512 * 1024;
 /// Chunks that one step reads.
 const BATCH_CHUNKS: usize = 256;
 
-type Batch = (ShadowReader, Result<Vec<Chunk>, ShadowError>);
+pub(super) type Batch = (ShadowReader, Result<Vec<Chunk>, ShadowError>);
 
-enum Phase {
+pub(super) enum Phase {
     /// Pages of a snapshot.
     Pages(Copy, Pin),
     /// WAL of a snapshot, up to a point.
@@ -44,162 +41,27 @@ enum Phase {
 
 /// A stream that is open. Dropping it ends it. It holds no queue: what is not asked for is not read.
 pub struct StreamHandle {
-    shared: Arc<Shared>,
-    replica_id: String,
-    session: String,
-    lz4: bool,
-    epoch: u64,
-    page_size: u32,
+    pub(super) shared: Arc<Shared>,
+    pub(super) replica_id: String,
+    pub(super) session: String,
+    pub(super) lz4: bool,
+    pub(super) epoch: u64,
+    pub(super) page_size: u32,
     /// The end of what was queued.
-    cursor: Position,
-    phase: Phase,
-    out: VecDeque<Message>,
-    reading: Option<JoinHandle<Batch>>,
-    changes: watch::Receiver<u64>,
-    last_sent: Instant,
-    state: DatabaseState,
-    reason: String,
-}
-
-/// Begins a stream.
-pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHandle, PrimaryError> {
-    if shared.is_draining() || shared.is_stopping() {
-        return Err(PrimaryError::Draining);
-    }
-    let changes = shared.hub.changes();
-    let epoch = shared.hub.epoch();
-    let tip = ask(shared, Request::Fence).await?;
-    let (start, judged) = {
-        let shared = Arc::clone(shared);
-        let judging = tokio::task::spawn_blocking(move || {
-            let judged = decide(&shared, &start, &tip);
-            (start, judged)
-        });
-        judging
-            .await
-            .map_err(|e| PrimaryError::Disk(e.to_string()))?
-    };
-    let (follows, reason) = judged?;
-    let snapshot = match follows {
-        Follows::Resume => None,
-        _ => Some(begin_snapshot(shared).await?),
-    };
-    let epoch = match &snapshot {
-        Some(snapshot) => snapshot.epoch,
-        // Started while the attachment was just being made: the fence was answered by the one that is now.
-        None if epoch != shared.hub.epoch() => shared.hub.epoch(),
-        None => epoch,
-    };
-    let number = shared.sessions.fetch_add(1, Relaxed);
-    let session = format!("{}-{}-{number}", shared.config.name, std::process::id());
-    let hello = hello(shared, &session, follows, &reason, &tip).await?;
-    let mut stream = StreamHandle {
-        shared: Arc::clone(shared),
-        replica_id: start.replica_id.clone(),
-        session,
-        lz4: start.lz4,
-        epoch,
-        page_size: tip.page_size,
-        cursor: start.position.unwrap_or(tip.position),
-        phase: Phase::Follow,
-        out: VecDeque::from([Message::Hello(hello)]),
-        reading: None,
-        changes,
-        last_sent: Instant::now(),
-        state: DatabaseState::CatchingUp,
-        reason,
-    };
-    stream.begin(&start, follows, snapshot, &tip);
-    Ok(stream)
-}
-
-async fn hello(
-    shared: &Arc<Shared>,
-    session: &str,
-    follows: Follows,
-    reason: &str,
-    tip: &Point,
-) -> Result<Hello, PrimaryError> {
-    let generation = tip.position.generation;
-    let layout = shared.layout.clone();
-    let lineage = tokio::task::spawn_blocking(move || Lineage::read(&layout, generation)).await;
-    let fork = lineage
-        .ok()
-        .and_then(Result::ok)
-        .flatten()
-        .and_then(|lineage| lineage.fork);
-    let heartbeat_ms = u32::try_from(shared.config.heartbeat.as_millis()).unwrap_or(u32::MAX);
-    Ok(Hello {
-        protocol: PROTOCOL_VERSION,
-        server_id: shared.config.server_id.clone(),
-        session_id: session.to_owned(),
-        page_size: tip.page_size,
-        generation,
-        parent: fork.map(|fork| fork.generation),
-        fork,
-        follows,
-        reason: reason.to_owned(),
-        position: tip.position,
-        clock_us: clock_us(),
-        heartbeat_ms,
-    })
-}
-
-/// Packing costs more than the loopback interface.
-fn is_loopback(address: &str) -> bool {
-    let socket = address
-        .parse::<std::net::SocketAddr>()
-        .map(|address| address.ip());
-    socket
-        .or_else(|_| address.parse())
-        .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    pub(super) cursor: Position,
+    pub(super) phase: Phase,
+    pub(super) out: VecDeque<Message>,
+    pub(super) reading: Option<JoinHandle<Batch>>,
+    pub(super) changes: watch::Receiver<u64>,
+    pub(super) last_sent: Instant,
+    pub(super) state: DatabaseState,
+    pub(super) reason: String,
 }
 
 impl StreamHandle {
     /// The session's name, as in the hello.
     pub fn session_id(&self) -> &str {
         &self.session
-    }
-
-    fn begin(
-        &mut self,
-        start: &StreamStart,
-        follows: Follows,
-        snapshot: Option<SnapshotStart>,
-        tip: &Point,
-    ) {
-        let database = &self.shared.config.name;
-        let (name, address) = (&start.replica_name, &start.address);
-        match snapshot {
-            None => {
-                debug_assert_eq!(follows, Follows::Resume);
-                tracing::info!(
-                    database,
-                    "resuming replica '{name}' ({address}): {}",
-                    self.reason
-                );
-                if self.cursor == tip.position {
-                    // Level: it must learn so now, not at the next commit.
-                    self.out.push_back(heartbeat(tip.position));
-                }
-            }
-            Some(snapshot) => {
-                tracing::info!(
-                    database,
-                    "sending snapshot to replica '{name}' ({address}): {}",
-                    self.reason
-                );
-                self.state = DatabaseState::Snapshot;
-                self.cursor = snapshot.begin.start;
-                self.out.push_back(Message::SnapshotBegin(snapshot.begin));
-                let pack = start.lz4 && !is_loopback(address);
-                self.phase =
-                    Phase::Pages(Copy::new(snapshot.file, self.page_size, pack), snapshot.pin);
-            }
-        }
-        self.shared
-            .replicas
-            .connect(start, &self.session, self.state, &self.reason);
     }
 
     /// The next message. `None`: a clean end, since the server drains or stops. After an error nothing more comes.
@@ -462,7 +324,7 @@ impl Drop for StreamHandle {
     }
 }
 
-fn heartbeat(position: Position) -> Message {
+pub(super) fn heartbeat(position: Position) -> Message {
     Message::Heartbeat {
         position,
         clock_us: clock_us(),

@@ -3,11 +3,10 @@
 use super::attach::examine;
 use super::continuity::attach;
 use super::error::PrimaryError;
-use super::session::{End, Session};
+use super::session::{End, Resuming, Session};
 use super::shadow::Housekeeping;
-use super::shared::{Reply, Request, Shared};
-use crate::format::position::Generation;
-use crate::model::{DatabaseState, Point};
+use super::shared::{Request, Shared};
+use crate::model::DatabaseState;
 use crate::ownership::{self, Ownership};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ struct Supervisor {
     /// Why the next attachment must begin a new generation.
     renew: Option<String>,
     /// Who waits for the end of a pause, and the generation before it.
-    resuming: Option<(Reply<(Point, bool)>, Option<Generation>)>,
+    resuming: Option<Resuming>,
 }
 
 /// Runs until the database is stopped.
@@ -81,11 +80,13 @@ impl Supervisor {
     }
 
     fn try_attach(&mut self) -> Result<Session, String> {
-        let candidate = examine(&self.shared)?;
-        if self.lock.is_none() {
-            let lock = ownership::take(self.shared.layout.root());
-            self.lock = Some(lock.map_err(|e| e.to_string())?);
+        // Where there is a directory already, the lock comes before the database file is opened: had this process the
+        // database under another name too, a second descriptor that is closed some day would drop the first one's locks.
+        if self.shared.layout.root().exists() {
+            self.take_lock()?;
         }
+        let candidate = examine(&self.shared)?;
+        self.take_lock()?;
         self.shared
             .set_state(DatabaseState::Starting, "reads what was captured before");
         attach(
@@ -94,6 +95,14 @@ impl Supervisor {
             &self.housekeeping,
             self.renew.as_deref(),
         )
+    }
+
+    fn take_lock(&mut self) -> Result<(), String> {
+        if self.lock.is_none() {
+            let lock = ownership::take(self.shared.layout.root());
+            self.lock = Some(lock.map_err(|e| e.to_string())?);
+        }
+        Ok(())
     }
 
     fn ended(&mut self, end: End, lived: Duration) {

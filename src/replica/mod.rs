@@ -18,7 +18,6 @@ mod restart;
 mod scrub;
 mod seed;
 mod shared;
-mod sums;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -5,7 +5,7 @@ use super::machine::{PageAt, Pages};
 use crate::disk::{self, File};
 use crate::format::dbheader::to_replica;
 use crate::format::dbsum::{DbSum, page_hash};
-use crate::replica::sums::Sums;
+use crate::sums::Sums;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 

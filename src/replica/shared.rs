@@ -110,10 +110,14 @@ impl Shared {
             inner.state = DatabaseState::Streaming;
             inner.reason.clear();
             tracing::info!(database = %self.config.name, "level with the primary: streaming");
-            if !*self.caught_up.borrow() {
-                self.caught_up.send_replace(true);
-            }
+            self.caught_up
+                .send_if_modified(|was| !std::mem::replace(was, true));
         }
+    }
+
+    /// What readers see is not to be trusted: until it is level again, health says so.
+    pub(super) fn not_caught_up(&self) {
+        self.caught_up.send_replace(false);
     }
 
     pub(super) fn snapshot_began(&self) {

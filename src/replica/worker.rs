@@ -122,6 +122,7 @@ impl Worker {
         let name = &self.shared.config.name;
         if error.is_diverged() {
             tracing::error!(database = %name, "{error}; a snapshot heals it, in place");
+            self.shared.not_caught_up();
         } else {
             tracing::warn!(database = %name, "{error}");
         }

@@ -314,7 +314,10 @@ fn a_byte_in_the_shadow_log_that_a_replica_needs() {
             .find(|l| l.contains("the shadow WAL is damaged"));
         let name = victim.file_name().unwrap_or_default().to_string_lossy();
         match line {
-            Some(line) if line.contains(&*name) => Ok(eprintln!("{line}")),
+            Some(line) if line.contains(&*name) => {
+                eprintln!("{line}");
+                Ok(())
+            }
             _ => Err(format!("{name} is not named:\n{log}")),
         }
     });

@@ -56,6 +56,14 @@ impl Housekeeping {
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Some(job),
         }
     }
+
+    /// Hands a job over, and waits for room: for the end, when nothing is held up by it any more.
+    pub fn give(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // It can only fail if the thread panicked, and that was printed.
+            let _ = jobs.send(job);
+        }
+    }
 }
 
 impl Drop for Housekeeping {

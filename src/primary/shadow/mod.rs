@@ -18,6 +18,8 @@ mod lineage;
 mod reader;
 mod recovery;
 mod retention;
+mod segment;
+mod sidecar;
 mod writer;
 
 pub use housekeeping::{Housekeeping, Job};

@@ -1,5 +1,7 @@
 //! Reads chunks from the shadow WAL, from any committed position on.
 
+use super::segment::Segment;
+use super::sidecar::Sidecar;
 use super::{Layout, MAX_CONTENT, ShadowError};
 use crate::disk::{self, File};
 use crate::format::commits::{CommitRecord, HEADER_SIZE, RECORD_SIZE};
@@ -8,27 +10,8 @@ use crate::format::position::Position;
 use crate::format::wal::{FRAME_HEADER_SIZE, FrameHeader, WAL_HEADER_SIZE, frame_size};
 use crate::model::{Chunk, Codec, Commit};
 use bytes::Bytes;
-use std::path::PathBuf;
 
 type Result<T> = std::result::Result<T, ShadowError>;
-
-/// Compressed bytes that one read of a segment asks for.
-const READ: usize = 256 * 1024;
-
-struct Segment {
-    path: PathBuf,
-    file: File,
-    /// Offset in the segment of the first byte of `buf` that is not consumed.
-    at: u64,
-    buf: Vec<u8>,
-    used: usize,
-}
-
-struct Sidecar {
-    file: File,
-    /// Number of the record to look at next.
-    next: u64,
-}
 
 struct OpenIndex {
     segments: Vec<u64>,
@@ -330,151 +313,5 @@ impl ShadowReader {
                 "the frame is cut off",
             )),
         }
-    }
-}
-
-/// A frame taken out of a segment.
-struct Raw {
-    data: Vec<u8>,
-    at: u64,
-}
-
-impl Segment {
-    fn fill(&mut self) -> Result<bool> {
-        self.buf.drain(..self.used);
-        self.used = 0;
-        let have = self.buf.len();
-        self.buf.resize(have + READ, 0);
-        let read = self.file.read_at(
-            "shadow.read",
-            &mut self.buf[have..],
-            self.at.wrapping_add(have as u64),
-        )?;
-        self.buf.truncate(have + read);
-        Ok(read > 0)
-    }
-
-    /// The extent of the next frame, `None` at the end of the segment.
-    fn peek_frame(&mut self) -> Result<Option<lz4::FrameExtent>> {
-        loop {
-            let extent = lz4::frame_extent(&self.buf[self.used..])
-                .map_err(|e| ShadowError::lz4(&self.path, self.at, e))?;
-            if let Some(extent) = extent {
-                if extent.content_len > MAX_CONTENT as u64 || extent.content_len == 0 {
-                    return Err(ShadowError::damaged(
-                        &self.path,
-                        self.at,
-                        "a frame of impossible size",
-                    ));
-                }
-                return Ok(Some(extent));
-            }
-            if !self.fill()? {
-                return match self.buf.is_empty() {
-                    true => Ok(None),
-                    false => Err(ShadowError::damaged(
-                        &self.path,
-                        self.at,
-                        "the frame is cut off",
-                    )),
-                };
-            }
-        }
-    }
-
-    fn consume(&mut self, len: usize) {
-        self.used += len;
-        self.at = self.at.wrapping_add(len as u64);
-    }
-
-    fn give_back(&mut self, len: usize) {
-        self.used -= len;
-        self.at = self.at.wrapping_sub(len as u64);
-    }
-
-    fn next_frame(&mut self) -> Result<Option<Raw>> {
-        let Some(extent) = self.peek_frame()? else {
-            return Ok(None);
-        };
-        let at = self.at;
-        let data = self.buf[self.used..self.used + extent.compressed_len].to_vec();
-        self.consume(extent.compressed_len);
-        Ok(Some(Raw { data, at }))
-    }
-
-    /// Replaces the next frame (in memory) by one without its first `skip` bytes.
-    fn cut_frame(&mut self, len: usize, skip: usize) -> Result<()> {
-        let (path, at) = (self.path.clone(), self.at);
-        let mut content = Vec::new();
-        lz4::decompress(
-            &self.buf[self.used..self.used + len],
-            MAX_CONTENT,
-            &mut content,
-        )
-        .map_err(|e| ShadowError::lz4(&path, at, e))?;
-        let mut cut = Vec::new();
-        lz4::compress(&content[skip..], &mut cut).map_err(|e| ShadowError::lz4(&path, at, e))?;
-        let (grown, shrunk) = (cut.len(), len);
-        self.buf.splice(self.used..self.used + len, cut);
-        // `at` stays the offset of `buf[used]` for the bytes after this frame.
-        self.at = (self.at + shrunk as u64).wrapping_sub(grown as u64);
-        Ok(())
-    }
-}
-
-impl Sidecar {
-    fn record(&self, number: u64) -> Result<Option<CommitRecord>> {
-        let mut bytes = [0; RECORD_SIZE];
-        let at = HEADER_SIZE as u64 + number * RECORD_SIZE as u64;
-        if self.file.read_at("shadow.sidecar-read", &mut bytes, at)? < RECORD_SIZE {
-            return Ok(None);
-        }
-        let record = CommitRecord::parse(&bytes);
-        record
-            .map(Some)
-            .map_err(|e| ShadowError::damaged(self.file.path(), at, e))
-    }
-
-    fn count(&self) -> Result<u64> {
-        let len = self
-            .file
-            .len("shadow.sidecar-len")?
-            .saturating_sub(HEADER_SIZE as u64);
-        Ok(len / RECORD_SIZE as u64)
-    }
-
-    fn last(&self) -> Result<Option<CommitRecord>> {
-        match self.count()? {
-            0 => Ok(None),
-            count => self.record(count - 1),
-        }
-    }
-
-    /// Moves to the first record beyond `offset`.
-    fn seek(&mut self, offset: u64) -> Result<()> {
-        let (mut low, mut high) = (0, self.count()?);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.record(middle)? {
-                Some(record) if record.end_offset <= offset => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        self.next = low;
-        Ok(())
-    }
-
-    /// The record of `offset`, if there is one. Offsets are asked for in ascending order.
-    fn at(&mut self, offset: u64) -> Result<Option<CommitRecord>> {
-        while let Some(record) = self.record(self.next)? {
-            if record.end_offset > offset {
-                return Ok(None);
-            }
-            self.next += 1;
-            if record.end_offset == offset {
-                return Ok(Some(record));
-            }
-        }
-        Ok(None)
     }
 }

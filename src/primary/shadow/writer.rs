@@ -240,10 +240,11 @@ impl ShadowWriter {
     }
 
     /// A clean end: all that was written survives a power cut once the housekeeping is done.
-    pub fn close(mut self) {
-        self.rotate(true);
-        if let Some(open) = self.open.take() {
-            self.housekeeping.offer(Job::Sync(open.sidecar));
+    pub fn close(self) {
+        let Some(open) = self.open else { return };
+        if let Some(segment) = open.segment {
+            self.housekeeping.give(Job::Sync(segment.file));
         }
+        self.housekeeping.give(Job::Sync(open.sidecar));
     }
 }

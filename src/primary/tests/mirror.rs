@@ -129,7 +129,7 @@ impl Mirror {
         let (header, cksum) = self.log.expect("a log");
         let mut scanner = FrameScanner::new(&header, cksum, frames);
         let mut commits = 0;
-        while let Some(frame) = scanner.next() {
+        for frame in scanner.by_ref() {
             self.pending.push((frame.header.pgno, frame.data.to_vec()));
             if frame.header.is_commit() {
                 commits += 1;

@@ -5,6 +5,7 @@ mod attach;
 mod capture;
 mod child;
 mod continuity;
+mod endings;
 mod faults;
 mod mirror;
 mod streams;

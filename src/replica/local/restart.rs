@@ -6,7 +6,7 @@ use crate::format::dbheader::to_replica;
 use crate::format::wal::Cksum;
 use crate::format::walindex::{CKPT, IndexHeader, WRITE, read_slot};
 use crate::replica::log::NewFrame;
-use crate::replica::sums::Sums;
+use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
 use std::path::Path;
 

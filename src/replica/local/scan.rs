@@ -4,7 +4,7 @@ use super::{Local, Result};
 use crate::disk;
 use crate::format::dbheader::{to_primary, to_replica};
 use crate::format::dbsum::page_hash;
-use crate::replica::sums::Sums;
+use crate::sums::Sums;
 use std::collections::HashSet;
 
 impl Local {

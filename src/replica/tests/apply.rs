@@ -268,3 +268,65 @@ fn the_log_begins_anew_and_stays_bounded() {
     assert!(largest < 6 << 20, "the log reached {} KiB", largest >> 10);
     assert_eq!(check(&reader), "ok");
 }
+
+#[test]
+fn the_scrub_finds_a_flipped_bit_and_a_snapshot_heals_it() {
+    let source = source_with_rows(4096, 300);
+    let mut target = Target::new();
+    target.scrub();
+    let mut applier = target.seeded(&source);
+    let reader = target.reader();
+    applier.tick(true).expect("all is well");
+    // By a writable descriptor that is never closed: closing it would drop SQLite's locks in this process.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&target.path)
+        .expect("the file");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"flipped", 4096 * 2 + 1000).expect("damaged");
+    std::mem::forget(file);
+    let error = (0..10)
+        .find_map(|_| applier.tick(true).err())
+        .expect("found");
+    assert!(
+        error.is_diverged() && error.to_string().contains("page 3"),
+        "{error}"
+    );
+    catch_up(&mut applier, &source);
+    assert_eq!(rows(&reader), rows(&source.sql));
+    assert_eq!(check(&reader), "ok");
+}
+
+#[test]
+fn damage_in_the_local_log_never_reaches_a_reader_as_a_mixture() {
+    let source = source_with_rows(4096, 10);
+    let target = Target::new();
+    let mut applier = target.seeded(&source);
+    for i in 0..20 {
+        source.run(&format!("INSERT INTO t(b) VALUES('more {i}')"));
+    }
+    catch_up(&mut applier, &source);
+    applier.close();
+    let wal = target.directory.path().join("copy.db-wal");
+    let mut bytes = std::fs::read(&wal).expect("the log");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&wal, bytes).expect("damaged");
+    // As after a reboot: nobody has the index, so SQLite recovers it from the log.
+    std::fs::remove_file(target.directory.path().join("copy.db-shm")).expect("removed");
+    let mut applier = target.open();
+    let (mark, _) = applier.request();
+    let outcome: Result<(), ApplyError> = match mark {
+        Some(mark) => source
+            .since(&mark, 100)
+            .into_iter()
+            .try_for_each(|m| applier.message(m)),
+        None => Ok(()),
+    };
+    if let Err(error) = outcome {
+        assert!(error.is_diverged(), "{error}");
+    }
+    catch_up(&mut applier, &source);
+    let reader = target.reader();
+    assert_eq!(rows(&reader), rows(&source.sql));
+    assert_eq!(check(&reader), "ok");
+}

@@ -208,6 +208,15 @@ impl Target {
         }
     }
 
+    /// From here on a round of the scrub follows the other at once.
+    pub(super) fn scrub(&mut self) {
+        let (sender, commands) = mpsc::channel(64);
+        let mut config = self.shared.config.clone();
+        config.scrub_interval = Some(std::time::Duration::ZERO);
+        self.shared = Arc::new(Shared::new(config, sender));
+        self._commands = commands;
+    }
+
     pub(super) fn side(&self) -> PathBuf {
         let side = crate::ownership::directory_of(&self.path);
         std::fs::create_dir_all(&side).expect("a directory");

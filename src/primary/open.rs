@@ -1,0 +1,165 @@
+//! Beginning a stream: the judgement, the hello, and what comes first.
+
+use super::decide::decide;
+use super::error::PrimaryError;
+use super::shadow::Lineage;
+use super::shared::{Request, Shared, SnapshotStart};
+use super::snapshot::Copy;
+use super::stream::{Phase, StreamHandle, heartbeat};
+use super::{ask, begin_snapshot};
+use crate::model::{
+    DatabaseState, Follows, Hello, Message, PROTOCOL_VERSION, Point, StreamStart, clock_us,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::time::Instant;
+
+/// Begins a stream.
+pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHandle, PrimaryError> {
+    if shared.is_draining() || shared.is_stopping() {
+        return Err(PrimaryError::Draining);
+    }
+    let changes = shared.hub.changes();
+    let (epoch, tip) = fence(shared).await?;
+    let (start, judged) = {
+        let shared = Arc::clone(shared);
+        let judging = tokio::task::spawn_blocking(move || {
+            let judged = decide(&shared, &start, &tip);
+            (start, judged)
+        });
+        judging
+            .await
+            .map_err(|e| PrimaryError::Disk(e.to_string()))?
+    };
+    let (follows, reason) = judged?;
+    let snapshot = match follows {
+        Follows::Resume => None,
+        _ => Some(begin_snapshot(shared).await?),
+    };
+    let began = snapshot
+        .as_ref()
+        .map(|s| (s.epoch, s.begin.start.generation));
+    let other = began.is_some_and(|began| began != (epoch, tip.position.generation));
+    if other || epoch != shared.hub.epoch() {
+        // The attachment that gave the tip is over.
+        return Err(shared.not_ready());
+    }
+    let number = shared.sessions.fetch_add(1, Relaxed);
+    let session = format!("{}-{}-{number}", shared.config.name, std::process::id());
+    let hello = hello(shared, &session, follows, &reason, &tip).await?;
+    let mut stream = StreamHandle {
+        shared: Arc::clone(shared),
+        replica_id: start.replica_id.clone(),
+        session,
+        lz4: start.lz4,
+        epoch,
+        page_size: tip.page_size,
+        cursor: start.position.unwrap_or(tip.position),
+        phase: Phase::Follow,
+        out: VecDeque::from([Message::Hello(hello)]),
+        reading: None,
+        changes,
+        last_sent: Instant::now(),
+        state: DatabaseState::CatchingUp,
+        reason,
+    };
+    stream.begin(&start, follows, snapshot, &tip);
+    Ok(stream)
+}
+
+async fn hello(
+    shared: &Arc<Shared>,
+    session: &str,
+    follows: Follows,
+    reason: &str,
+    tip: &Point,
+) -> Result<Hello, PrimaryError> {
+    let generation = tip.position.generation;
+    let layout = shared.layout.clone();
+    let lineage = tokio::task::spawn_blocking(move || Lineage::read(&layout, generation)).await;
+    let fork = lineage
+        .ok()
+        .and_then(Result::ok)
+        .flatten()
+        .and_then(|lineage| lineage.fork);
+    let heartbeat_ms = u32::try_from(shared.config.heartbeat.as_millis()).unwrap_or(u32::MAX);
+    Ok(Hello {
+        protocol: PROTOCOL_VERSION,
+        server_id: shared.config.server_id.clone(),
+        session_id: session.to_owned(),
+        page_size: tip.page_size,
+        generation,
+        parent: fork.map(|fork| fork.generation),
+        fork,
+        follows,
+        reason: reason.to_owned(),
+        position: tip.position,
+        clock_us: clock_us(),
+        heartbeat_ms,
+    })
+}
+
+/// Packing costs more than the loopback interface.
+fn is_loopback(address: &str) -> bool {
+    let socket = address
+        .parse::<std::net::SocketAddr>()
+        .map(|address| address.ip());
+    socket
+        .or_else(|_| address.parse())
+        .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// The tip, and the attachment that gave it.
+async fn fence(shared: &Arc<Shared>) -> Result<(u64, Point), PrimaryError> {
+    loop {
+        let before = shared.hub.epoch();
+        let tip = ask(shared, Request::Fence).await?;
+        if shared.hub.epoch() == before {
+            return Ok((before, tip));
+        }
+    }
+}
+
+impl StreamHandle {
+    pub(super) fn begin(
+        &mut self,
+        start: &StreamStart,
+        follows: Follows,
+        snapshot: Option<SnapshotStart>,
+        tip: &Point,
+    ) {
+        let database = &self.shared.config.name;
+        let (name, address) = (&start.replica_name, &start.address);
+        match snapshot {
+            None => {
+                debug_assert_eq!(follows, Follows::Resume);
+                tracing::info!(
+                    database,
+                    "resuming replica '{name}' ({address}): {}",
+                    self.reason
+                );
+                if self.cursor == tip.position {
+                    // Level: it must learn so now, not at the next commit.
+                    self.out.push_back(heartbeat(tip.position));
+                }
+            }
+            Some(snapshot) => {
+                tracing::info!(
+                    database,
+                    "sending snapshot to replica '{name}' ({address}): {}",
+                    self.reason
+                );
+                self.state = DatabaseState::Snapshot;
+                self.cursor = snapshot.begin.start;
+                self.out.push_back(Message::SnapshotBegin(snapshot.begin));
+                let pack = start.lz4 && !is_loopback(address);
+                self.phase =
+                    Phase::Pages(Copy::new(snapshot.file, self.page_size, pack), snapshot.pin);
+            }
+        }
+        self.shared
+            .replicas
+            .connect(start, &self.session, self.state, &self.reason);
+    }
+}
