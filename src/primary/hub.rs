@@ -239,6 +239,21 @@ impl Hub {
         (position.index, position.offset) >= self.state().oldest
     }
 
+    /// Nothing was committed for a while: gives the ring's memory back. The last chunk stays, so that a stream at the
+    /// tip sees that what comes next follows it.
+    pub fn rest(&self) {
+        let mut state = self.state();
+        while state.ring.len() > 1 {
+            state.ring.pop_front();
+        }
+        state.ring.shrink_to(64);
+        state.ring_bytes = state
+            .ring
+            .iter()
+            .map(|c| c.data.len() + CHUNK_OVERHEAD)
+            .sum();
+    }
+
     /// Indexes before `index` are not kept any more.
     pub fn forget_before(&self, index: u64) {
         let mut state = self.state();

@@ -102,10 +102,15 @@ impl Notice {
         self.inotify = None;
     }
 
+    /// True once nothing was written for [`QUIET`].
+    pub fn is_quiet(&self) -> bool {
+        self.last_event.elapsed() >= QUIET
+    }
+
     /// Waits until it is time to look again, or `wake` was called. `unchanged` is asked once more after the file system
     /// was asked to tell: what happened before that would not be told.
     pub fn wait(&mut self, wake: &Wake, unchanged: impl Fn() -> bool) {
-        if self.last_event.elapsed() < QUIET {
+        if !self.is_quiet() {
             wake.wait(self.sleep);
             self.sleep = (self.sleep + self.sleep / 16).min(LONGEST);
             return;

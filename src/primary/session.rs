@@ -318,6 +318,9 @@ impl Session {
             .shadow
             .tick(clock_us(), hub.pinned(), |gone| hub.forget_before(gone + 1));
         self.write_position(false);
+        if self.notice.is_quiet() {
+            self.shared.hub.rest();
+        }
         None
     }
 
