@@ -82,6 +82,8 @@ pub struct Capture {
     pub(super) cursor: Option<Cursor>,
     /// True while the log may have been restarted legally: all of it was captured and copied when it was let go.
     pub(super) may_restart: bool,
+    /// The log is to be let go, and a checkpoint was in the way.
+    pub(super) yield_due: bool,
     /// True once checksums are known: chunks go to the streams.
     pub(super) ready: bool,
     /// The record at `position` when it was written without a checksum.
@@ -141,6 +143,7 @@ impl Capture {
             position: parts.position,
             end: parts.end,
             may_restart: parts.cursor.is_none(),
+            yield_due: false,
             cursor: parts.cursor,
             ready: parts.ready,
             unknown: parts.unknown,
@@ -197,12 +200,20 @@ impl Capture {
     }
 
     /// Lets the log go if nothing in it needs protection any more: the application's next writer restarts it.
+    ///
+    /// A checkpoint says that it has copied all before it lets READ(0) go (`walCheckpoint`). Whoever looks in between must
+    /// ask again (`yield_due`): nothing that is looked at changes any more, and a TRUNCATE or RESTART would wait in vain.
     pub fn yield_log(&mut self) -> Result<(), Trouble> {
+        self.yield_due = false;
         if !self.hold.has_log() {
             return Ok(());
         }
         let seen = Self::observe(&self.index)?;
-        if !self.is_complete(&seen) || !self.hold.take_file(&mut self.index)? {
+        if !self.is_complete(&seen) {
+            return Ok(());
+        }
+        if !self.hold.take_file(&mut self.index)? {
+            self.yield_due = true;
             return Ok(());
         }
         // With the file held nothing more is copied, so if all is still captured and copied now, the log that comes

@@ -29,6 +29,9 @@ const CHUNKS_PER_STEP: usize = 16;
 /// Between two looks while a batch grows.
 const BATCH_LOOK: Duration = Duration::from_micros(50);
 
+/// The pause before the log is let go after all: a checkpoint that has copied everything ends within this, about.
+const YIELD_LOOK: Duration = Duration::from_micros(50);
+
 const POSITION_OPS: ReplaceOps = ReplaceOps {
     write: "position.write",
     sync: "position.sync",
@@ -222,6 +225,7 @@ impl Session {
         }
         match self.tick() {
             None if !self.capture.ready => Err(Duration::ZERO),
+            None if self.capture.yield_due => Err(YIELD_LOOK),
             end => Ok(end),
         }
     }
