@@ -82,7 +82,7 @@ pub struct Capture {
     pub(super) cursor: Option<Cursor>,
     /// True while the log may have been restarted legally: all of it was captured and copied when it was let go.
     pub(super) may_restart: bool,
-    /// The log is to be let go, and a checkpoint was in the way.
+    /// The log is to be let go, or taken back, and somebody was in the way.
     pub(super) yield_due: bool,
     /// True once checksums are known: chunks go to the streams.
     pub(super) ready: bool,
@@ -205,10 +205,13 @@ impl Capture {
     /// ask again (`yield_due`): nothing that is looked at changes any more, and a TRUNCATE or RESTART would wait in vain.
     pub fn yield_log(&mut self) -> Result<(), Trouble> {
         self.yield_due = false;
+        let seen = Self::observe(&self.index)?;
         if !self.hold.has_log() {
+            // Readers stood on every slot when the log was to be taken back. Until it is, checkpoints are kept out, and
+            // the readers' leaving is nothing that is looked at either.
+            self.yield_due = self.hold.has_file() && !self.is_complete(&seen);
             return Ok(());
         }
-        let seen = Self::observe(&self.index)?;
         if !self.is_complete(&seen) {
             return Ok(());
         }

@@ -214,6 +214,11 @@ impl StreamHandle {
                 After::Behind { .. } if queued > 0 => break,
                 After::Behind { bound } => {
                     self.set_state(DatabaseState::CatchingUp);
+                    // A snapshot ends exactly where its end was fixed, however much was captured since.
+                    let bound = match &self.phase {
+                        Phase::Mend(end, _) => end.position,
+                        _ => bound,
+                    };
                     self.begin_reading(bound);
                     return Ok(());
                 }

@@ -87,8 +87,11 @@ impl Supervisor {
         }
         let candidate = examine(&self.shared)?;
         self.take_lock()?;
-        self.shared
-            .set_state(DatabaseState::Starting, "reads what was captured before");
+        // What is tried again and again stays "waiting" until it works: no line in the log for each attempt.
+        if self.shared.state().0 != DatabaseState::Waiting {
+            self.shared
+                .set_state(DatabaseState::Starting, "reads what was captured before");
+        }
         attach(
             &self.shared,
             candidate,

@@ -72,12 +72,6 @@ impl Segment {
     }
 
     /// Steps over `len` bytes.
-    /// Takes back what [`Segment::next_frame`] consumed last.
-    pub fn give_back(&mut self, len: usize) {
-        self.used -= len;
-        self.at = self.at.wrapping_sub(len as u64);
-    }
-
     pub fn consume(&mut self, len: usize) {
         self.used += len;
         self.at = self.at.wrapping_add(len as u64);
