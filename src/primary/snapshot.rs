@@ -26,6 +26,7 @@ pub struct Copy {
     next_page: u32,
     lz4: bool,
     skip: u32,
+    ended: bool,
     job: Option<JoinHandle<Step>>,
 }
 
@@ -38,8 +39,13 @@ impl Copy {
             next_page: 1,
             lz4,
             skip: 0,
+            ended: false,
             job: None,
         }
+    }
+
+    fn pages_in_a_message(&self) -> u32 {
+        MAX_CHUNK as u32 / self.page_size
     }
 
     fn begin_step(&mut self) -> JoinHandle<Step> {
@@ -47,12 +53,15 @@ impl Copy {
         let pack = self.lz4 && self.skip == 0;
         self.skip = self.skip.saturating_sub(1);
         // Known before it is read: each message but the last is full.
-        self.next_page += MAX_CHUNK as u32 / page_size;
+        self.next_page += self.pages_in_a_message();
         tokio::task::spawn_blocking(move || read_pages(&file, page_size, first, pack))
     }
 
     /// The next pages, `None` at the end of the file. May be cancelled and called again.
     pub async fn next(&mut self) -> Result<Option<SnapshotPages>, PrimaryError> {
+        if self.ended {
+            return Ok(None);
+        }
         if self.job.is_none() {
             self.job = Some(self.begin_step());
         }
@@ -66,7 +75,12 @@ impl Copy {
             if self.lz4 && self.skip == 0 && pages.codec == Codec::None {
                 self.skip = SKIP;
             }
-            self.job = Some(self.begin_step());
+            // A message that is not full was the end of the file. If the file has grown since, by a checkpoint, all of its
+            // new pages have frames in the log that follows, and the next message would leave a gap.
+            self.ended = pages.size / self.page_size < self.pages_in_a_message();
+            if !self.ended {
+                self.job = Some(self.begin_step());
+            }
         }
         Ok(pages)
     }
@@ -100,4 +114,30 @@ fn read_pages(file: &File, page_size: u32, first_page: u32, pack: bool) -> Step 
         pages.data = Bytes::from(data);
     }
     Ok(Some(pages))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_grows_while_it_is_copied_ends_where_it_was_short() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db");
+        let size = 4096;
+        let pages = MAX_CHUNK / size + 10;
+        std::fs::write(&path, vec![1; pages * size]).expect("write");
+        let file = Arc::new(File::open_read("test.open", &path).expect("open"));
+        let mut copy = Copy::new(file, size as u32, false);
+        let mut next_page = 1;
+        for expected in [MAX_CHUNK / size, 10] {
+            let message = copy.next().await.expect("read").expect("pages");
+            assert_eq!(message.first_page, next_page);
+            assert_eq!(message.size as usize, expected * size);
+            next_page += expected as u32;
+        }
+        assert!(copy.job.is_none(), "it reads on behind a gap");
+        std::fs::write(&path, vec![1; pages * size * 3]).expect("grow");
+        assert!(copy.next().await.expect("read").is_none());
+    }
 }

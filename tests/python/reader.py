@@ -138,7 +138,7 @@ def main():
     reader = Reader(spec)
     goal = int(spec.get("reads", 0))
     pause = int(spec.get("pause_us", 1000)) / 1e6
-    while not os.path.exists(reader.stop) and (goal == 0 or reader.reads < goal):
+    while not common.told_to_stop(reader.stop) and (goal == 0 or reader.reads < goal):
         reader.turn()
         time.sleep(reader.random.uniform(0, 2 * pause))
     common.report(

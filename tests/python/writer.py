@@ -93,7 +93,7 @@ def main():
     writer = Writer(spec)
     commits, rate = int(spec.get("commits", 0)), int(spec.get("rate", 0))
     begin, first = time.monotonic(), writer.version
-    while not os.path.exists(spec["stop"]) and (
+    while not common.told_to_stop(spec["stop"]) and (
         commits == 0 or writer.version - first + 1 < commits
     ):
         writer.step()

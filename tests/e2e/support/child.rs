@@ -240,6 +240,26 @@ pub fn run(dir: &Path, name: &str, spec: Spec) -> Result<Spec, String> {
     Child::start(dir, name, spec).finish(DEADLINE * 5)
 }
 
+/// What a child's loop asks. A test that is killed writes no stop file: its children then have
+/// another parent, and end as well.
+pub struct Stop {
+    file: PathBuf,
+    parent: u32,
+}
+
+impl Stop {
+    pub fn of(spec: &Spec) -> Self {
+        Self {
+            file: spec.path("stop"),
+            parent: std::os::unix::process::parent_id(),
+        }
+    }
+
+    pub fn told(&self) -> bool {
+        self.file.exists() || std::os::unix::process::parent_id() != self.parent
+    }
+}
+
 /// The other side: what the re-executed test executable does. As an ordinary test it does nothing.
 #[test]
 fn child_main() {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::child::Spec;
+use super::child::{Spec, Stop};
 use super::rng::Rng;
 use super::schema::{self, ACCOUNTS, Meta, TOTAL, X_ROWS};
 
@@ -50,7 +50,7 @@ struct Reader {
     busy_timeout: Duration,
     hold_ms: u64,
     quick_every: u64,
-    stop: PathBuf,
+    stop: Stop,
     rng: Rng,
     log: File,
     conn: Option<Connection>,
@@ -70,7 +70,7 @@ pub fn main(spec: &Spec) -> Spec {
     let mut reader = Reader::new(spec);
     let pause = spec.or("pause_us", 1000);
     let goal: u64 = spec.or("reads", 0);
-    while !reader.stop.exists() && (goal == 0 || reader.reads < goal) {
+    while !reader.stop.told() && (goal == 0 || reader.reads < goal) {
         reader.turn();
         // A pace, not a wait: readers at full speed would measure the machine's two cores.
         std::thread::sleep(Duration::from_micros(reader.rng.below(2 * pause + 1)));
@@ -98,7 +98,7 @@ impl Reader {
             busy_timeout: Duration::from_millis(spec.or("busy_timeout", 1000)),
             hold_ms: spec.or("hold_ms", 500),
             quick_every: spec.or("quick_every", 200),
-            stop: spec.path("stop"),
+            stop: Stop::of(spec),
             rng: Rng::new(spec.or("seed", 1)),
             log,
             conn: None,
@@ -217,14 +217,9 @@ impl Reader {
 }
 
 /// Stays in the read transaction, and finds the same state again and again.
-fn hold_and_reread(
-    conn: &Connection,
-    meta: &Meta,
-    hold: Duration,
-    stop: &std::path::Path,
-) -> Checked<()> {
+fn hold_and_reread(conn: &Connection, meta: &Meta, hold: Duration, stop: &Stop) -> Checked<()> {
     let end = Instant::now() + hold;
-    while Instant::now() < end && !stop.exists() {
+    while Instant::now() < end && !stop.told() {
         std::thread::sleep(hold / 4);
         let again = Meta::load(conn).during("reread")?;
         if again != *meta {

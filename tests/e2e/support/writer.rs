@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::child::Spec;
+use super::child::{Spec, Stop};
 use super::history::HistoryWriter;
 use super::ops::{Change, Mix, Op, Sizes};
 use super::rng::Rng;
@@ -40,10 +40,10 @@ pub fn main(spec: &Spec) -> Spec {
     let mut writer = Writer::open(spec);
     let mix = Mix::parse(spec.get("mix").unwrap_or("full"));
     let (commits, rate): (u64, u64) = (spec.or("commits", 0), spec.or("rate", 0));
-    let stop = spec.path("stop");
+    let stop = Stop::of(spec);
     let goal = writer.meta.version + commits;
     let (begin, first) = (Instant::now(), writer.meta.version);
-    while !stop.exists() && (commits == 0 || writer.meta.version + 1 < goal) {
+    while !stop.told() && (commits == 0 || writer.meta.version + 1 < goal) {
         let op = mix.choose(&mut writer.rng);
         writer.step(op);
         if rate > 0 {
