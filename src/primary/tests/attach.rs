@@ -96,3 +96,23 @@ async fn one_primary_at_a_time() {
     fence(&second).await;
     stop(second).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_on_every_slot_are_waited_for() {
+    let mut bench = Bench::new("");
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        bench.app.write(1);
+        let mut reader = App::start(&bench.path());
+        reader.sql("BEGIN; SELECT count(*) FROM item");
+        readers.push(reader);
+    }
+    let primary = bench.primary();
+    wait_for_state(&primary, DatabaseState::Waiting, "every read slot").await;
+    bench.app.write(5);
+    readers.pop();
+    let point = fence(&primary).await;
+    let mirror = replicate(&primary, point.position).await;
+    assert_eq!(mirror.versions.last(), Some(&9));
+    stop(primary).await;
+}
