@@ -128,10 +128,7 @@ impl File {
 
     /// Reserves space, so that writing through a mapping cannot meet a full disk (which would be SIGBUS).
     pub fn allocate(&self, op: &'static str, len: u64) -> Result<()> {
-        super::run(op, &self.path, || {
-            let len = i64::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-            nix::fcntl::posix_fallocate(&self.inner, 0, len).map_err(io::Error::from)
-        })
+        super::run(op, &self.path, || reserve(&self.inner, len))
     }
 
     /// Takes an exclusive lock on the whole file (`flock`); `false` if another process has it.
@@ -173,5 +170,44 @@ impl File {
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(file: &std::fs::File, len: u64) -> io::Result<()> {
+    let len = i64::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    nix::fcntl::posix_fallocate(file, 0, len).map_err(io::Error::from)
+}
+
+/// Writes the zeros that are missing: then they have their space.
+#[cfg(any(not(target_os = "linux"), test))]
+fn reserve_by_writing(file: &std::fs::File, len: u64) -> io::Result<()> {
+    const STEP: usize = 64 * 1024;
+    let mut at = file.metadata()?.len();
+    while at < len {
+        let step = STEP.min(usize::try_from(len - at).unwrap_or(STEP));
+        file.write_all_at(&[0; STEP][..step], at)?;
+        at += step as u64;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+use reserve_by_writing as reserve;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserving_by_writing_keeps_what_is_there() {
+        let file = tempfile::tempfile().expect("a file");
+        file.write_all_at(b"kept", 0).expect("written");
+        reserve_by_writing(&file, 200_001).expect("reserved");
+        reserve_by_writing(&file, 10).expect("reserved already");
+        let mut bytes = vec![1; 200_001];
+        file.read_exact_at(&mut bytes, 0).expect("read");
+        assert_eq!(&bytes[..4], b"kept");
+        assert!(bytes[4..].iter().all(|b| *b == 0));
     }
 }

@@ -38,6 +38,7 @@ mod sums;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod wake;
 
 pub use error::PrimaryError;
 pub use stream::StreamHandle;

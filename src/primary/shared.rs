@@ -3,9 +3,9 @@
 use super::PrimaryConfig;
 use super::error::PrimaryError;
 use super::hub::Hub;
-use super::notice::Wake;
 use super::replicas::Replicas;
 use super::shadow::Layout;
+use super::wake::Wake;
 use crate::disk::File;
 use crate::format::position::Position;
 use crate::model::{DatabaseState, Point, SnapshotBegin};
