@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::checker::Required;
 use crate::support::child::Spec;
 use crate::support::cluster::Cluster;
 use crate::support::load::Load;
 use crate::support::rng::Rng;
-use crate::support::{Scratch, scaled, wait_for};
+use crate::support::scene::Scene;
+use crate::support::{Scratch, scaled};
 
 /// Where a replica that streams is killed, and at which meeting at most: phases that come once need 1.
 const REPLICA_PHASES: [(&str, u64); 14] = [
@@ -46,90 +46,33 @@ const PRIMARY_PHASES: [(&str, u64); 3] = [
     ("position.rename", 3),
 ];
 
-struct Scene {
-    cluster: Cluster,
-    load: Load,
-    rng: Rng,
-    counts: BTreeMap<&'static str, u64>,
-    // Dropped last: the others have their files in it.
-    _scratch: Scratch,
+fn start(name: &str, seed: u64) -> Scene {
+    // No long transactions: they would keep the log from beginning anew, and its phases from being met.
+    Scene::start(name, seed, 256, &["short", "reconnect"], |cluster| {
+        cluster.replica.arg("--wal-soft-limit=1MiB");
+    })
 }
 
-impl Scene {
-    fn start(name: &str, seed: u64) -> Self {
-        let seed = Rng::seed_for(name, seed);
-        let scratch = Scratch::new(name);
-        let mut cluster = Cluster::new(&scratch);
-        cluster.replica.arg("--wal-soft-limit=1MiB");
-        let options = Spec::default()
-            .with("seed", seed)
-            .with("blob_kb", 256)
-            .with("max_mb", 8)
-            .with("rate", 400);
-        let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-        load.start_writer();
-        load.wait_commits(10);
-        cluster.start_primary();
-        cluster.start_replica();
-        cluster.wait_version(load.version());
-        let replica = cluster.replica_db().to_owned();
-        // No long transactions: they would keep the log from beginning anew, and its phases from being met.
-        for mode in ["short", "reconnect"] {
-            load.add_reader(&replica, mode, Spec::default());
-        }
-        Self {
-            cluster,
-            load,
-            rng: Rng::new(seed),
-            counts: BTreeMap::new(),
-            _scratch: scratch,
-        }
-    }
-
-    fn fault(&mut self, phase: &str, most: u64) -> String {
-        format!("{phase}=kill@{}", self.rng.between(1, most))
-    }
-
-    fn kill_replica_in(&mut self, phase: &'static str, most: u64) {
-        let fault = self.fault(phase, most);
-        self.cluster.replica.kill9();
-        self.cluster.replica.env("WALCAST_FAULTS", &fault);
-        // It may meet the phase before it listens.
-        self.cluster.replica.spawn();
-        let replica = &mut self.cluster.replica;
-        wait_for(&format!("the replica's end by {fault}"), || {
-            match replica.is_running() {
-                true => Err("it runs".to_owned()),
-                false => Ok(()),
-            }
-        });
-        self.cluster.replica.kill9();
-        self.cluster.replica.env("WALCAST_FAULTS", "");
-        self.cluster.start_replica();
-        self.cluster.wait_version(self.load.version());
-        *self.counts.entry(phase).or_default() += 1;
-    }
-
-    fn finish(mut self, kills: u64) -> usize {
-        eprintln!("kills by phase: {:?}", self.counts);
-        self.load.wait_reads(5);
-        let report = self.load.stop_writer();
-        self.cluster.assert_equal(report.or("version", 0));
-        self.load.stop_readers();
-        self.load.assert_right(&Required::new(kills, 5, 2));
-        self.cluster.snapshots()
-    }
+fn fault(rng: &mut Rng, phase: &str, most: u64) -> String {
+    format!("{phase}=kill@{}", rng.between(1, most))
 }
 
 #[test]
 fn a_replica_is_killed_in_each_phase_of_streaming() {
-    let mut scene = Scene::start("phases-replica", 301);
+    let mut scene = start("phases-replica", 301);
     let rounds = scaled(1, 5);
+    let mut counts = BTreeMap::new();
     for _ in 0..rounds {
         for (phase, most) in REPLICA_PHASES {
-            scene.kill_replica_in(phase, most);
+            let fault = fault(&mut scene.rng, phase, most);
+            scene.cluster.replica.kill9();
+            scene.cluster.replica.run_to_death(&fault);
+            scene.cluster.start_replica();
+            scene.catch_up();
+            *counts.entry(phase).or_insert(0) += 1;
         }
     }
+    eprintln!("kills by phase: {counts:?}");
     let kills = rounds * REPLICA_PHASES.len() as u64;
     assert_eq!(scene.finish(kills), 1, "the log still had every position");
 }
@@ -154,7 +97,7 @@ fn a_replica_is_killed_in_each_phase_of_its_first_snapshot() {
     cluster.start_primary();
     for _ in 0..scaled(1, 4) {
         for (phase, most) in SEED_PHASES {
-            let fault = format!("{phase}=kill@{}", rng.between(1, most));
+            let fault = fault(&mut rng, phase, most);
             let side = cluster
                 .replica_db()
                 .parent()
@@ -162,17 +105,7 @@ fn a_replica_is_killed_in_each_phase_of_its_first_snapshot() {
                 .to_owned();
             std::fs::remove_dir_all(&side).expect("emptied");
             std::fs::create_dir_all(&side).expect("made again");
-            cluster.replica.env("WALCAST_FAULTS", &fault);
-            cluster.replica.spawn();
-            let replica = &mut cluster.replica;
-            wait_for(&format!("the replica's end by {fault}"), || {
-                match replica.is_running() {
-                    true => Err("it runs".to_owned()),
-                    false => Ok(()),
-                }
-            });
-            cluster.replica.kill9();
-            cluster.replica.env("WALCAST_FAULTS", "");
+            cluster.replica.run_to_death(&fault);
             cluster.start_replica();
             cluster.wait_version(load.version());
             eprintln!("killed by {fault}");
@@ -186,28 +119,19 @@ fn a_replica_is_killed_in_each_phase_of_its_first_snapshot() {
 
 #[test]
 fn a_primary_is_killed_in_each_phase() {
-    let mut scene = Scene::start("phases-primary", 303);
+    let mut scene = start("phases-primary", 303);
     let rounds = scaled(2, 10);
+    let mut counts = BTreeMap::new();
     for _ in 0..rounds {
         for (phase, most) in PRIMARY_PHASES {
-            let fault = scene.fault(phase, most);
+            let fault = fault(&mut scene.rng, phase, most);
             scene.cluster.primary.kill9();
-            scene.cluster.primary.env("WALCAST_FAULTS", &fault);
-            scene.cluster.primary.spawn();
-            let primary = &mut scene.cluster.primary;
-            wait_for(&format!("the primary's end by {fault}"), || {
-                match primary.is_running() {
-                    true => Err("it runs".to_owned()),
-                    false => Ok(()),
-                }
-            });
-            scene.cluster.primary.kill9();
-            scene.cluster.primary.env("WALCAST_FAULTS", "");
+            scene.cluster.primary.run_to_death(&fault);
             scene.cluster.start_primary();
-            scene.cluster.wait_version(scene.load.version());
-            *scene.counts.entry(phase).or_default() += 1;
+            scene.catch_up();
+            *counts.entry(phase).or_insert(0) += 1;
         }
     }
-    let kills = rounds * PRIMARY_PHASES.len() as u64;
-    scene.finish(kills);
+    eprintln!("kills by phase: {counts:?}");
+    scene.finish(rounds * PRIMARY_PHASES.len() as u64);
 }

@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod python;
 pub mod reader;
 pub mod rng;
+pub mod scene;
 pub mod schema;
 pub mod shadow;
 pub mod walfile;

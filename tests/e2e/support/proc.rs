@@ -100,6 +100,25 @@ impl Walcast {
             .unwrap_or_else(|why| panic!("{why}"))
     }
 
+    /// Runs until it kills itself as `fault` says (see `src/disk/fault.rs`), which may be before it listens. The next
+    /// starts have no fault.
+    ///
+    /// # Panics
+    /// When it goes on running: the place was not met.
+    pub fn run_to_death(&mut self, fault: &str) {
+        self.env("WALCAST_FAULTS", fault);
+        self.spawn();
+        let name = self.name.clone();
+        wait_for(&format!("the end of {name} by {fault}"), || {
+            match self.is_running() {
+                true => Err("it runs".to_owned()),
+                false => Ok(()),
+            }
+        });
+        self.kill9();
+        self.env("WALCAST_FAULTS", "");
+    }
+
     /// SIGKILL, and reaps. True when it was still running.
     pub fn kill9(&mut self) -> bool {
         let Some(mut child) = self.running.take() else {
