@@ -305,9 +305,12 @@ fn the_last_connection_is_closed_while_the_primary_is_down() {
         let log = beside(scene.cluster.primary_db(), "-wal");
         assert!(!log.exists(), "the close did not delete the log");
         scene.cluster.start_primary();
+        // Asked before anything is written: what is written and copied into the file before walcast holds the log
+        // makes a proof impossible, and rightly begins a new generation.
+        assert_eq!(scene.generation(), before, "the content proves it");
         scene.more(50);
     }
-    assert_eq!(scene.generation(), before, "the content proves it");
+    assert_eq!(scene.generation(), before);
     assert_eq!(scene.finish(), 1);
 }
 
