@@ -17,7 +17,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("ownership", &["disk", "sys", "format"]),
     ("sums", &["disk", "sys", "format"]),
     ("wire", &["model", "format"]),
-    ("client", &["wire", "model", "format"]),
+    ("config", &["format"]),
+    ("security", &["config"]),
+    ("client", &["wire", "security", "config", "model", "format"]),
     (
         "primary",
         &["ownership", "sqlite", "sys", "disk", "model", "format"],
@@ -35,12 +37,26 @@ const TABLE: &[(&str, &[&str])] = &[
             "format",
         ],
     ),
-    ("server", &["primary", "replica", "wire", "model", "format"]),
+    (
+        "server",
+        &[
+            "primary", "replica", "wire", "security", "config", "model", "format",
+        ],
+    ),
+    ("http", &["server", "security", "config", "model", "format"]),
+    (
+        "node",
+        &[
+            "http", "server", "client", "primary", "replica", "wire", "security", "config", "disk",
+            "model", "format",
+        ],
+    ),
     ("demo", &["client", "model", "format"]),
     (
         "cli",
         &[
-            "demo", "server", "client", "primary", "replica", "wire", "disk", "model", "format",
+            "demo", "node", "http", "server", "client", "primary", "replica", "wire", "security",
+            "config", "disk", "model", "format",
         ],
     ),
     ("main", &["cli", "disk"]),
