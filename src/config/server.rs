@@ -113,9 +113,8 @@ fn readiness(file: &Fields<'_>) -> Readiness {
             .unwrap_or_default();
         return Readiness::Named(names.into_iter().map(|(_, name)| name).collect());
     }
-    let any = || Readiness::Any;
-    let all = || Readiness::All;
-    let words: [(&str, fn() -> Readiness); 2] = [("any", any), ("all", all)];
+    let any: fn() -> Readiness = || Readiness::Any;
+    let words = [("any", any), ("all", || Readiness::All)];
     let read = |text: &str| {
         word(text, &words)
             .map(|make| make())
