@@ -320,14 +320,16 @@ fn unknown(key: &str, section: &Section) -> String {
         name => format!(" in `{name}`"),
     };
     let mut text = format!("there is no key `{}`{place}; ", key);
-    let elsewhere = schema::SECTIONS
+    let elsewhere: Vec<_> = schema::SECTIONS
         .iter()
         .filter(|other| other.keys.iter().any(|known| known.name == key))
         .map(|other| match other.name {
-            "" => "the top of the file".to_owned(),
-            name => format!("`{name}`"),
-        });
-    let elsewhere: Vec<_> = elsewhere.collect();
+            "" => "at the top of the file".to_owned(),
+            name => format!("in `{name}`"),
+        })
+        .collect();
+    let names = || section.keys.iter().map(|known| known.name);
+    let near = nearest(key, names()).or_else(|| synonym(key, names()));
     // Writing to a String cannot fail.
     let _ = if key == "<<" {
         write!(
@@ -335,11 +337,29 @@ fn unknown(key: &str, section: &Section) -> String {
             "merging is not done: repeat the keys, or give a whole value a name with & and use it with *"
         )
     } else if !elsewhere.is_empty() {
-        write!(text, "it belongs in {}", elsewhere.join(" or "))
-    } else if let Some(near) = nearest(key, section.keys.iter().map(|key| key.name)) {
+        write!(text, "it belongs {}", elsewhere.join(" or "))
+    } else if let Some(near) = near {
         write!(text, "did you mean `{near}`?")
     } else {
         write!(text, "the keys are {}", keys(section))
     };
     text
+}
+
+/// What others call a key of this section.
+fn synonym<'a>(key: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let meant = match key {
+        "databases" => "dbs",
+        "addr" | "address" | "bind" | "host" | "port" => "listen",
+        "metrics" => "http-listen",
+        "ssl" => "tls",
+        "logging" => "log",
+        "command" => "exec",
+        "file" => "path",
+        "directory" => "dir",
+        "glob" | "match" | "filter" => "pattern",
+        "primary" => "upstream",
+        _ => return None,
+    };
+    known.find(|name| *name == meant)
 }

@@ -129,7 +129,7 @@ fn a_token_for_everyone_to_read_is_warned_of() {
     assert_eq!(out, "walcast.yml: ok: 1 database\n");
     assert_eq!(
         err,
-        "walcast: warning: walcast.yml:2:21: everyone on this machine can read this token; chmod o-r the file, or use \
+        "walcast: warning: walcast.yml:2:22: everyone on this machine can read this token; chmod o-r the file, or use \
          `token-file` or a variable\n"
     );
     set(0o640);

@@ -179,7 +179,7 @@ fn grants() -> impl Strategy<Value = Vec<Grant>> {
             let token = known.0 || !known.1;
             Grant {
                 name: format!("{name} {i}"),
-                token: token.then(|| TokenSource::File(PathBuf::from(format!("{name}/{i}")))),
+                token: token.then(|| TokenSource::File(PathBuf::from(format!("/{name}/{i}")))),
                 client_name: known.1.then(|| format!("{i}{name}")),
                 databases: databases.into_iter().map(str::to_owned).collect(),
                 allow,
