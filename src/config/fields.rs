@@ -329,16 +329,17 @@ fn unknown(key: &str, section: &Section) -> String {
         })
         .collect();
     let names = || section.keys.iter().map(|known| known.name);
-    let near = nearest(key, names()).or_else(|| synonym(key, names()));
     // Writing to a String cannot fail.
     let _ = if key == "<<" {
         write!(
             text,
             "merging is not done: repeat the keys, or give a whole value a name with & and use it with *"
         )
+    } else if let Some(meant) = synonym(key, names()) {
+        write!(text, "did you mean `{meant}`?")
     } else if !elsewhere.is_empty() {
         write!(text, "it belongs {}", elsewhere.join(" or "))
-    } else if let Some(near) = near {
+    } else if let Some(near) = nearest(key, names()) {
         write!(text, "did you mean `{near}`?")
     } else {
         write!(text, "the keys are {}", keys(section))
