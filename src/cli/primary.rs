@@ -3,6 +3,7 @@
 use super::database::{DatabaseArg, refuse_duplicates};
 use super::exit::{Exit, Failure};
 use super::logging::LogArgs;
+use super::security::ServerSecurityArgs;
 use super::units::{parse_duration, parse_size};
 use super::{process, serve};
 use crate::primary::{Primary, PrimaryConfig};
@@ -19,7 +20,8 @@ use std::time::Duration;
 #[command(after_help = "\
 Examples:
   walcast primary --db app.db
-  walcast primary --db /data/app.db --db billing=/data/b.db --listen 10.0.0.1:4040")]
+  walcast primary --db /data/app.db --db billing=/data/b.db \\
+    --listen 10.0.0.1:4040 --tls-cert server.pem --tls-key server.key --access-token-file token")]
 pub struct PrimaryArgs {
     /// A database to capture; repeat it for more. NAME is what replicas ask for; default: the file's name
     #[arg(long = "db", value_name = "[NAME=]PATH", required = true)]
@@ -42,6 +44,8 @@ pub struct PrimaryArgs {
     /// The lasting identity of this server; default: the host's name
     #[arg(long, value_name = "NAME")]
     server_id: Option<String>,
+    #[command(flatten)]
+    security: ServerSecurityArgs,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -68,9 +72,10 @@ pub(super) fn run(args: PrimaryArgs) -> Result<Exit, Failure> {
     refuse_duplicates(&args.databases)?;
     args.log.start();
     process::run_server(async move {
-        let listener = serve::bind(&args.listen).await?;
+        let (listener, config) = serve::open(&args.listen, &args.security).await?;
         let server_id = args.server_id.unwrap_or_else(host_name);
-        let primaries = args.databases.into_iter().map(|database| {
+        let registry = Registry::new(None);
+        for database in args.databases {
             let primary = Primary::start(PrimaryConfig {
                 name: database.name,
                 path: database.path,
@@ -79,13 +84,13 @@ pub(super) fn run(args: PrimaryArgs) -> Result<Exit, Failure> {
                 heartbeat: args.heartbeat,
                 server_id: server_id.clone(),
             });
-            Served::Primary(Arc::new(primary))
-        });
-        let registry = Registry::new(primaries, None)
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+            registry
+                .add(Served::Primary(Arc::new(primary)))
+                .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        }
         let config = ServerConfig {
             drain_timeout: args.drain_timeout,
-            ..ServerConfig::default()
+            ..config
         };
         serve::run(listener, registry, config).await
     })

@@ -3,6 +3,7 @@
 use super::database::{DatabaseArg, refuse_duplicates};
 use super::exit::{Exit, Failure};
 use super::logging::LogArgs;
+use super::security::{ServerSecurityArgs, UpstreamSecurityArgs};
 use super::units::{parse_duration, parse_size};
 use super::{process, serve};
 use crate::client::Upstream;
@@ -19,7 +20,8 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  walcast replica --upstream http://10.0.0.1:4040 --db app.db=/replica/app.db
+  walcast replica --upstream http://127.0.0.1:4040 --db app.db=/replica/app.db
+  walcast replica --upstream https://10.0.0.1:4040 --upstream-ca ca.pem --upstream-token-file token --db app.db=/replica/app.db
   sqlite3 /replica/app.db 'SELECT count(*) FROM orders'")]
 pub struct ReplicaArgs {
     /// The primary's address, such as http://127.0.0.1:4040
@@ -51,6 +53,10 @@ pub struct ReplicaArgs {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     drain_timeout: Duration,
     #[command(flatten)]
+    security: ServerSecurityArgs,
+    #[command(flatten)]
+    upstream_security: UpstreamSecurityArgs,
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -78,19 +84,19 @@ pub(super) fn run(args: ReplicaArgs) -> Result<Exit, Failure> {
     }
     args.log.start();
     process::run_server(async move {
-        let upstream = Upstream::connect_lazy(&args.upstream)?;
-        let listener = serve::bind(&args.listen).await?;
-        let replicas = args.databases.iter().map(|database| {
-            Served::Replica(Arc::new(Replica::start(
-                args.config(database),
-                upstream.clone(),
-            )))
-        });
-        let registry = Registry::new(replicas, args.max_staleness)
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let entry = args.upstream_security.entry(&args.upstream)?;
+        let upstream = Upstream::connect_to(&entry, args.security.insecure())?;
+        let (listener, config) = serve::open(&args.listen, &args.security).await?;
+        let registry = Registry::new(args.max_staleness);
+        for database in &args.databases {
+            let replica = Replica::start(args.config(database), upstream.clone());
+            registry
+                .add(Served::Replica(Arc::new(replica)))
+                .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        }
         let config = ServerConfig {
             drain_timeout: args.drain_timeout,
-            ..ServerConfig::default()
+            ..config
         };
         serve::run(listener, registry, config).await
     })

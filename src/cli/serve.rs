@@ -2,16 +2,27 @@
 
 use super::exit::{Exit, Failure};
 use super::process::shutdown;
+use super::security::ServerSecurityArgs;
+use crate::config::ServerOptions;
+use crate::security::{ServerSecurity, bind};
 use crate::server::{Drained, Registry, ServerConfig, serve};
 use tokio::net::TcpListener;
 
-/// Binds the address before any database is touched: a wrong one changes nothing.
-pub(super) async fn bind(listen: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(listen).await.map_err(|error| {
-        let message =
-            format!("listen on {listen}: {error}; choose another with --listen ADDRESS:PORT");
-        Failure::new(Exit::Failed, message)
-    })
+/// Reads certificates and tokens and binds the address before any database is touched: what is wrong changes nothing.
+pub(super) async fn open(
+    listen: &str,
+    args: &ServerSecurityArgs,
+) -> Result<(TcpListener, ServerConfig), Failure> {
+    let mut options = ServerOptions::default();
+    args.apply(&mut options);
+    let security = ServerSecurity::load(&options)?;
+    let listener = bind(listen, "--listen", security.has_tls(), options.insecure).await?;
+    let config = ServerConfig {
+        security,
+        reflection: options.reflection,
+        ..ServerConfig::default()
+    };
+    Ok((listener, config))
 }
 
 /// Serves until a signal comes, and drains.
@@ -25,9 +36,6 @@ pub(super) async fn run(
     let address = listener
         .local_addr()
         .map_err(|error| fail(error.to_string()))?;
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "whoever reaches this address can read the databases: no TLS and no tokens yet");
-    }
     // For people and programs, whatever the log level is.
     eprintln!("listening on {address}");
     match serve(listener, registry, config, shutdown).await {
