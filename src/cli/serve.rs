@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::process;
 use super::units::parse_duration;
-use crate::config::{Config, Entry, Limits, LogConfig, Readiness, ServerOptions};
+use crate::config::{Config, Entry, LogConfig, ServerOptions};
 use crate::node::{self, Ended, NodeError, Source};
 use crate::server::Drained;
 use clap::Args;
@@ -32,16 +32,9 @@ impl ServeArgs {
             server: ServerOptions {
                 listen,
                 http_listen: self.http_listen,
-                insecure: false,
-                server_id: None,
                 drain_timeout: self.drain_timeout,
-                tls: None,
-                access: Vec::new(),
-                reflection: true,
-                limits: Limits::default(),
-                readiness: Readiness::default(),
-                max_staleness: None,
                 log,
+                ..ServerOptions::default()
             },
             entries,
             exec: self.exec,
@@ -51,12 +44,18 @@ impl ServeArgs {
 
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Failure {
-        let exit = if error.is_usage() {
-            Exit::Usage
-        } else {
-            Exit::Failed
-        };
-        Failure::new(exit, error.to_string())
+        let message = error.to_string();
+        match error {
+            NodeError::Listen(error) => error.into(),
+            NodeError::Security(error) => error.into(),
+            NodeError::Upstream(error) => error.into(),
+            NodeError::Registry(_) | NodeError::Clash(_) | NodeError::Command { .. } => {
+                Failure::new(Exit::Usage, message)
+            }
+            NodeError::Serve(_) | NodeError::Spawn { .. } | NodeError::System { .. } => {
+                Failure::new(Exit::Failed, message)
+            }
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Application {
             }
             () = ready(registry, settled) => {}
         }
-        let child = self.child.insert(spawn(&self.text, &self.words)?);
+        let child = self.child.insert(spawn(&self.words)?);
         let pid = child.id();
         tracing::info!(pid, "started the application: {}", self.text);
         loop {
@@ -100,12 +100,12 @@ impl Application {
     }
 }
 
-fn spawn(text: &str, words: &[String]) -> Result<Child, NodeError> {
+fn spawn(words: &[String]) -> Result<Child, NodeError> {
     // Every descriptor of ours is closed in the child: Rust and SQLite open all of them so.
     let spawned = Command::new(&words[0]).args(&words[1..]).spawn();
-    spawned.map_err(|error| NodeError::Command {
-        command: text.to_owned(),
-        problem: format!("start '{}': {error}", words[0]),
+    spawned.map_err(|source| NodeError::Spawn {
+        program: words[0].clone(),
+        source,
     })
 }
 
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(split, ["python3", "my app.py", "--name", "a b", "$HOME"]);
         for wrong in ["", "  ", "'", "app \"x", "''"] {
             let error = words(wrong).expect_err(wrong);
-            assert!(error.is_usage(), "{error}");
+            assert!(matches!(error, NodeError::Command { .. }), "{error}");
         }
     }
 

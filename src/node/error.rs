@@ -33,6 +33,14 @@ pub enum NodeError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The application could not be started.
+    #[error("start the application '{program}': {source}; check --exec")]
+    Spawn {
+        /// Its program.
+        program: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The system refused.
     #[error("{doing}: {source}")]
     System {
@@ -44,17 +52,6 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// True if what the process was told is wrong: nothing was begun.
-    pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            NodeError::Registry(_)
-                | NodeError::Clash(_)
-                | NodeError::Command { .. }
-                | NodeError::Upstream(ClientError::Url { .. })
-        )
-    }
-
     /// For a failed call to the system.
     pub(super) fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> NodeError {
         move |source| NodeError::System { doing, source }

@@ -76,7 +76,7 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
     let serving = serve(
         listener,
         registry.clone(),
-        server_config(&options),
+        server_config(&options, security),
         stop.clone().cancelled_owned(),
     );
     let ended = supervise(
@@ -145,11 +145,12 @@ fn say_address(listener: &TcpListener) -> Result<(), NodeError> {
     Ok(())
 }
 
-fn server_config(options: &ServerOptions) -> ServerConfig {
+fn server_config(options: &ServerOptions, security: ServerSecurity) -> ServerConfig {
     ServerConfig {
         drain_timeout: options.drain_timeout,
-        max_streams: options.limits.streams,
-        max_waits: options.limits.waits,
+        security,
+        limits: options.limits.clone(),
+        reflection: options.reflection,
     }
 }
 
