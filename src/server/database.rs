@@ -132,24 +132,31 @@ impl Registry {
         })
     }
 
-    /// The database of that name; the refusal names those that exist.
-    pub(super) fn find(&self, name: &str) -> Result<&Served, Refusal> {
-        self.databases.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.databases.keys().map(String::as_str).collect();
-            let message = match (name, known.as_slice()) {
-                ("", _) => {
-                    let message =
-                        format!("database is missing; this server has: {}", known.join(", "));
-                    return Refusal::new(Reason::FieldInvalid, message).field("database");
-                }
-                (_, []) => format!("no database '{name}' here; this server has none"),
-                _ => format!(
-                    "no database '{name}' here; this server has: {}",
-                    known.join(", ")
-                ),
-            };
-            Refusal::new(Reason::DatabaseUnknown, message).about(name)
-        })
+    /// The database of that name, if it may be seen; the refusal names those that may.
+    pub(super) fn find(
+        &self,
+        name: &str,
+        visible: &dyn Fn(&str) -> bool,
+    ) -> Result<Served, Refusal> {
+        if let Some(served) = self.databases.get(name)
+            && visible(name)
+        {
+            return Ok(served.clone());
+        }
+        let known = self.databases.keys().map(String::as_str);
+        let known: Vec<&str> = known.filter(|name| visible(name)).collect();
+        let message = match (name, known.as_slice()) {
+            ("", _) => {
+                let message = format!("database is missing; this server has: {}", known.join(", "));
+                return Err(Refusal::new(Reason::FieldInvalid, message).field("database"));
+            }
+            (_, []) => format!("no database '{name}' here; this server has none"),
+            _ => format!(
+                "no database '{name}' here; this server has: {}",
+                known.join(", ")
+            ),
+        };
+        Err(Refusal::new(Reason::DatabaseUnknown, message).about(name))
     }
 
     /// All databases, by name.

@@ -4,8 +4,12 @@
 //! both roles, and tests can serve a database that does exactly what a row of docs/protocol.md is about.
 
 mod admin;
+mod connection;
 mod database;
+mod door;
 mod errors;
+mod flow;
+mod guard;
 mod health;
 mod listen;
 mod outgoing;
@@ -14,6 +18,7 @@ mod primary;
 mod replica;
 mod replication;
 mod shared;
+mod strangers;
 
 pub use database::{
     Database, Messages, PrimaryDatabase, Registry, RegistryError, ReplicaDatabase, Served,

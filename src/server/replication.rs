@@ -2,6 +2,7 @@
 
 use super::database::{Messages, PrimaryDatabase};
 use super::errors::{Reason, Refusal, draining};
+use super::guard::Admitted;
 use super::outgoing::{Source, outgoing};
 use super::shared::{Shared, Slot};
 use crate::format::position::Position;
@@ -30,11 +31,12 @@ impl ReplicationService for Replication {
             .remote_addr()
             .map(|a| a.to_string())
             .unwrap_or_default();
+        let by = Admitted::of(&request)?;
         let mut start = StreamStart::try_from(request.into_inner()).map_err(Refusal::from)?;
         start.address = address;
-        let served = self.0.registry.find(&start.database)?;
+        let served = self.0.find(&by, &start.database)?;
         let primary = served.primary()?;
-        let slot = self.0.stream_slot()?;
+        let slot = self.0.stream_slot(&by)?;
         let messages = primary.open_stream(start).await?;
         let cut = self.0.cut.clone();
         let source = StreamSource {
@@ -50,9 +52,11 @@ impl ReplicationService for Replication {
         &self,
         request: Request<Streaming<pb::ReportProgressRequest>>,
     ) -> Result<Response<pb::ReportProgressResponse>, Status> {
-        let _slot = self.0.report_slot()?;
+        let by = Admitted::of(&request)?;
+        let _slot = self.0.report_slot(&by)?;
         let mut reports = Reports {
             shared: &self.0,
+            by,
             last: None,
         };
         let mut inbound = request.into_inner();
@@ -112,6 +116,7 @@ impl Source for StreamSource {
 /// The reports of one call.
 struct Reports<'a> {
     shared: &'a Shared,
+    by: Admitted,
     last: Option<(Arc<dyn PrimaryDatabase>, Progress)>,
 }
 
@@ -125,8 +130,7 @@ impl Reports<'_> {
             }
             None => self
                 .shared
-                .registry
-                .find(&progress.database)?
+                .find(&self.by, &progress.database)?
                 .primary()?
                 .clone(),
         };
