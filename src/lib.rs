@@ -9,6 +9,7 @@ pub mod demo;
 pub mod disk;
 pub mod format;
 pub mod model;
+pub mod node;
 pub mod ownership;
 pub mod primary;
 pub mod replica;

@@ -1,8 +1,7 @@
 //! `--db [NAME=]PATH`.
 
 use super::exit::{Exit, Failure};
-use crate::config::identity;
-use crate::wire::MAX_NAME;
+use crate::config::{identity, parse_name};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -36,15 +35,9 @@ impl FromStr for DatabaseArg {
                 .ok_or_else(|| format!("{} has no file name; write NAME=PATH", path.display()))?
                 .to_owned(),
         };
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(format!("a name has 1 to {MAX_NAME} bytes"));
-        }
-        // Also catches a path with '=' in it that has no NAME= before it.
-        if name.contains('/') || name.chars().any(char::is_control) {
-            return Err(format!(
-                "'{name}' is no name: no '/' and no control characters; for a path that contains '=' write NAME=PATH"
-            ));
-        }
+        // Also catches an absolute path with '=' in it that has no NAME= before it.
+        let name = parse_name(&name)
+            .map_err(|why| format!("{why}; for a path that contains '=' write NAME=PATH"))?;
         Ok(DatabaseArg { name, path })
     }
 }
@@ -94,7 +87,23 @@ mod tests {
             parse("main=/d/a=b.db"),
             Ok(("main".into(), "/d/a=b.db".into()))
         );
-        for wrong in ["", "=", "=x", "name=", "/d/a=b.db", "..", "dir/", "a\nb=c"] {
+        assert_eq!(
+            parse("tenants/a.db=/d/a.db"),
+            Ok(("tenants/a.db".into(), "/d/a.db".into()))
+        );
+        for wrong in [
+            "",
+            "=",
+            "=x",
+            "name=",
+            "/d/a=b.db",
+            "..",
+            "dir/",
+            "a\nb=c",
+            "../x=y",
+            "a//b=y",
+            "a/./b=y",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -21,10 +21,11 @@ impl AdminService for Admin {
                 .0
                 .registry
                 .primaries()
+                .iter()
                 .filter(|primary| by.may_use(primary.name()))
                 .flat_map(|primary| primary.replicas())
                 .collect(),
-            name => self.0.find(&by, name)?.primary()?.replicas(),
+            name => self.0.find(&by, name)?.served.primary()?.replicas(),
         };
         replicas.sort_by(|a, b| (&a.database, &a.name).cmp(&(&b.database, &b.name)));
         let replicas = replicas.into_iter().map(pb::Replica::from).collect();
@@ -36,8 +37,8 @@ impl AdminService for Admin {
         request: Request<pb::PauseDatabaseRequest>,
     ) -> Result<Response<pb::PauseDatabaseResponse>, Status> {
         let by = Admitted::of(&request)?;
-        let served = self.0.find(&by, &request.into_inner().database)?;
-        let primary = served.primary()?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let primary = entry.served.primary()?;
         let point = primary.pause().await?;
         let position = point.position.to_string();
         Ok(Response::new(pb::PauseDatabaseResponse { position }))
@@ -48,8 +49,8 @@ impl AdminService for Admin {
         request: Request<pb::ResumeDatabaseRequest>,
     ) -> Result<Response<pb::ResumeDatabaseResponse>, Status> {
         let by = Admitted::of(&request)?;
-        let served = self.0.find(&by, &request.into_inner().database)?;
-        let primary = served.primary()?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let primary = entry.served.primary()?;
         let (point, continuous) = primary.resume().await?;
         let position = point.position.to_string();
         Ok(Response::new(pb::ResumeDatabaseResponse {
@@ -63,8 +64,8 @@ impl AdminService for Admin {
         request: Request<pb::DetachDatabaseRequest>,
     ) -> Result<Response<pb::DetachDatabaseResponse>, Status> {
         let by = Admitted::of(&request)?;
-        let served = self.0.find(&by, &request.into_inner().database)?;
-        let replica = served.replica()?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let replica = entry.served.replica()?;
         let (position, path) = replica.detach().await?;
         Ok(Response::new(pb::DetachDatabaseResponse {
             position: position.map(|p| p.to_string()).unwrap_or_default(),

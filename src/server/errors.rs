@@ -34,6 +34,8 @@ pub enum Reason {
     DatabaseNotReady,
     /// The database's files are let go.
     DatabasePaused,
+    /// The database was taken off this server while it was used.
+    DatabaseRemoved,
     /// The server is about to end.
     Draining,
     /// A new history began.
@@ -54,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Reason; 19] = [
+    pub const ALL: [Reason; 20] = [
         Reason::Unauthenticated,
         Reason::PermissionDenied,
         Reason::FieldInvalid,
@@ -66,6 +68,7 @@ impl Reason {
         Reason::WrongState,
         Reason::DatabaseNotReady,
         Reason::DatabasePaused,
+        Reason::DatabaseRemoved,
         Reason::Draining,
         Reason::GenerationChanged,
         Reason::SessionUnknown,
@@ -90,6 +93,7 @@ impl Reason {
             Reason::WrongState => "WRONG_STATE",
             Reason::DatabaseNotReady => "DATABASE_NOT_READY",
             Reason::DatabasePaused => "DATABASE_PAUSED",
+            Reason::DatabaseRemoved => "DATABASE_REMOVED",
             Reason::Draining => "DRAINING",
             Reason::GenerationChanged => "GENERATION_CHANGED",
             Reason::SessionUnknown => "SESSION_UNKNOWN",
@@ -115,6 +119,7 @@ impl Reason {
             | Reason::WrongState => Code::FailedPrecondition,
             Reason::DatabaseNotReady
             | Reason::DatabasePaused
+            | Reason::DatabaseRemoved
             | Reason::Draining
             | Reason::DiskFailed => Code::Unavailable,
             Reason::GenerationChanged | Reason::SessionUnknown => Code::Aborted,
@@ -130,6 +135,7 @@ impl Reason {
             Reason::GenerationChanged | Reason::SessionUnknown => Some(Duration::from_millis(50)),
             Reason::DatabaseNotReady
             | Reason::DatabasePaused
+            | Reason::DatabaseRemoved
             | Reason::Draining
             | Reason::TooSlow
             | Reason::TooManyCalls

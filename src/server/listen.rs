@@ -5,10 +5,10 @@
 //! is bounded, whatever clients do.
 
 use super::admin::Admin;
-use super::database::Registry;
 use super::door::Door;
 use super::health;
 use super::position::Positions;
+use super::registry::Registry;
 use super::replication::Replication;
 use super::shared::Shared;
 use crate::config::Limits;
@@ -21,6 +21,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -157,9 +158,12 @@ async fn drain(shared: &Shared, deadline: Instant) -> Drained {
     shared.streams.close();
     tracing::info!(streams = shared.streams.len(), "draining");
     let work = async {
+        // All at once: one that is still being read is waited for, and must not use up the others' time.
+        let mut draining = JoinSet::new();
         for primary in shared.registry.primaries() {
-            primary.drain().await;
+            draining.spawn(async move { primary.drain().await });
         }
+        draining.join_all().await;
         shared.streams.wait().await;
     };
     match timeout_at(deadline, work).await {
@@ -186,11 +190,13 @@ async fn farewell(shared: &Shared) {
 }
 
 async fn close(shared: &Shared) {
-    for served in shared.registry.iter() {
+    shared.registry.seal();
+    let databases = shared.registry.list();
+    for served in &databases {
         served.database().stop();
     }
     let all = async {
-        for served in shared.registry.iter() {
+        for served in &databases {
             served.database().stopped().await;
         }
     };

@@ -1,8 +1,8 @@
 //! What all services of one server share: its databases, its limits, and how it ends.
 
-use super::database::{Registry, Served};
 use super::errors::{Reason, Refusal, draining};
 use super::guard::Admitted;
+use super::registry::{Entry, Registry};
 use crate::config::Limits;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -109,10 +109,10 @@ impl Shared {
     }
 
     /// The database, for a caller that may do with it what it asks for. One that it may not know of is not there.
-    pub(super) fn find(&self, by: &Admitted, name: &str) -> Result<Served, Refusal> {
-        let served = self.registry.find(name, &|name| by.sees(name))?;
+    pub(super) fn find(&self, by: &Admitted, name: &str) -> Result<Entry, Refusal> {
+        let entry = self.registry.entry(name, &|name| by.sees(name))?;
         by.check(name)?;
-        Ok(served)
+        Ok(entry)
     }
 
     pub(super) fn refuse_if_draining(&self) -> Result<(), Refusal> {
