@@ -6,6 +6,9 @@
 
 use std::env::VarError;
 
+/// Mistakes of one value that are told, at most.
+const MAX_BAD: usize = 10;
+
 /// Looks a variable up; `std::env::var` is one.
 pub type Env<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
 
@@ -18,7 +21,7 @@ pub(super) struct BadDollar {
     pub(super) text: String,
 }
 
-/// The text with its variables replaced, or every `$` that could not be. Variables in what a variable holds stay as they
+/// The text with its variables replaced, or each `$` that could not be, the first ten of them. Variables in what a variable holds stay as they
 /// are. Stops adding beyond `max` bytes: the caller refuses what is longer.
 pub(super) fn expand(text: &str, env: &Env<'_>, max: usize) -> Result<String, Vec<BadDollar>> {
     let mut out = String::with_capacity(text.len());
@@ -42,6 +45,9 @@ pub(super) fn expand(text: &str, env: &Env<'_>, max: usize) -> Result<String, Ve
             Ok(value) if out.len() <= max => out.push_str(&value),
             Ok(_) => {}
             Err(text) => bad.push(BadDollar { ordinal, text }),
+        }
+        if bad.len() == MAX_BAD {
+            break;
         }
         ordinal += 1;
         // A name in braces has no `$`, or it would have been refused: then only this `$` was taken.

@@ -57,6 +57,9 @@ impl<'a> Fields<'a> {
             }
         };
         for (key, value) in pairs {
+            if problems.is_full() {
+                break;
+            }
             let Some(known) = section.keys.iter().find(|known| known.name == key.text) else {
                 problems.add(key.place, unknown(&key.text, section));
                 continue;

@@ -4,7 +4,7 @@ use super::expand::Env;
 use super::fields::Fields;
 use super::model::Config;
 use super::problem::{ConfigError, Place, Problem, Problems};
-use super::values::command;
+use super::values::parse_command;
 use super::{entries, schema, server, whole, yaml};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -150,7 +150,7 @@ fn read_all(
 
 fn config(top: &Fields<'_>, problems: &Problems) -> Config {
     let server = server::read(top, problems);
-    let exec = top.text("exec", command);
+    let exec = top.text("exec", parse_command);
     let entries = entries::read(top, server.insecure, problems);
     whole::check_entries(&entries, problems);
     let ready = server::ready_names(top);

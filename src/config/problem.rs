@@ -5,6 +5,8 @@ use std::fmt;
 
 /// Mistakes that are told at once, at most: a file of another kind has one in each line.
 const MAX_TOLD: usize = 50;
+/// Mistakes that are collected, at most; then reading stops, so that no file takes long to refuse.
+const MAX_KEPT: usize = 1000;
 
 /// A place in the file: line and column, both from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,11 +71,16 @@ impl ConfigError {
 
     /// One line for each mistake, `FILE:LINE:COLUMN: WHAT`.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        let file = &self.file;
         let told = self.problems.iter().map(|problem| match problem.place {
             Some(place) => format!("{}:{place}: {}", self.file, problem.text),
             None => format!("{}: {}", self.file, problem.text),
         });
-        let untold = (self.untold > 0).then(|| format!("{}: and {} more", self.file, self.untold));
+        let untold = match self.untold {
+            0 => None,
+            n if self.problems.len() + n < MAX_KEPT => Some(format!("{file}: and {n} more")),
+            _ => Some(format!("{file}: and many more")),
+        };
         told.chain(untold)
     }
 
@@ -81,6 +88,7 @@ impl ConfigError {
     pub fn summary(&self) -> String {
         match self.problems.len() + self.untold {
             1 => format!("{}: 1 mistake", self.file),
+            MAX_KEPT.. => format!("{}: {MAX_KEPT} mistakes or more", self.file),
             n => format!("{}: {n} mistakes", self.file),
         }
     }
@@ -110,10 +118,17 @@ pub(super) struct Problems {
 
 impl Problems {
     pub(super) fn add(&self, place: Place, text: impl Into<String>) {
-        self.list.borrow_mut().push(Problem {
-            place: Some(place),
-            text: one_line(text.into()),
-        });
+        if !self.is_full() {
+            self.list.borrow_mut().push(Problem {
+                place: Some(place),
+                text: one_line(text.into()),
+            });
+        }
+    }
+
+    /// There are so many that one more tells nobody anything.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.borrow().len() >= MAX_KEPT
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -267,7 +267,7 @@ pub(super) fn some_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A command that a shell's rules can split into words.
-pub(super) fn command(text: &str) -> Result<String, String> {
+pub fn parse_command(text: &str) -> Result<String, String> {
     if text.contains('\0') {
         return Err("a command has no zero bytes".to_owned());
     }

@@ -255,8 +255,6 @@ const PIECES: [&str; 24] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn what_is_shown_reads_as_the_same(config in config()) {
         let shown = show(&config);

@@ -308,3 +308,15 @@ fn large_files_are_read() {
     }
     assert_eq!(read(&text).expect("valid").entries.len(), 1000);
 }
+/// What grows faster than the file would not come back from this.
+#[test]
+fn repetition_gets_an_answer() {
+    let pieces = "- |? |'|\"|&a |*a |!a |#|%|a: |>\n |{|}|[|]|,|:|\n|\t|a\n|? a\n|[a]: |x: &a\n|$A|$|${|a, |- [|---\n|\\|é";
+    for piece in pieces.split('|') {
+        for before in ["", "dbs: [", "exec: \"", "exec: |\n "] {
+            let text = format!("{before}{}", piece.repeat((1 << 17) / piece.len().max(1)));
+            let error = read(&text).expect_err("no databases");
+            assert!(error.lines().count() <= 51, "{piece:?} after {before:?}");
+        }
+    }
+}
