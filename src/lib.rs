@@ -12,6 +12,7 @@ pub mod model;
 pub mod ownership;
 pub mod primary;
 pub mod replica;
+pub mod security;
 pub mod server;
 pub mod sqlite;
 pub mod sums;

@@ -13,7 +13,7 @@ Exit codes:
   2  wrong arguments
   3  the server is not reachable, or is shutting down
   4  not reached in time
-  5  refused: no such database, or it is not in a state for that
+  5  refused: no such database, not in a state for that, or not permitted
   6  the time to drain was up before replicas had reached the last position";
 
 /// How a command ends.
@@ -30,7 +30,7 @@ pub enum Exit {
     Unreachable = 3,
     /// `walcast wait`: not reached in time.
     NotReached = 4,
-    /// The server refuses: no such database, or not in its state.
+    /// The server refuses: no such database, not in its state, or not permitted.
     Refused = 5,
     /// The time to drain was up before replicas had reached the last position.
     DrainTimedOut = 6,
@@ -74,12 +74,16 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         let draining = error.reason().is_some_and(|reason| reason == "DRAINING");
         let exit = match (&error, error.code()) {
-            (ClientError::Url { .. }, _) => Exit::Usage,
+            (ClientError::Url { .. } | ClientError::Security(_), _) => Exit::Usage,
             (ClientError::Unreachable { .. }, _) => Exit::Unreachable,
             _ if draining => Exit::Unreachable,
             (
                 ClientError::Answer { .. },
-                Code::NotFound | Code::FailedPrecondition | Code::Unavailable,
+                Code::NotFound
+                | Code::FailedPrecondition
+                | Code::Unavailable
+                | Code::Unauthenticated
+                | Code::PermissionDenied,
             ) => Exit::Refused,
             _ => Exit::Failed,
         };

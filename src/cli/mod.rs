@@ -8,6 +8,7 @@ mod logging;
 mod primary;
 mod process;
 mod replica;
+mod security;
 mod serve;
 mod status;
 mod table;
@@ -15,6 +16,7 @@ mod units;
 
 pub use exit::{Exit, Failure};
 pub use process::{allow_many_files, end_on_panic};
+pub use security::{ClientSecurityArgs, ServerSecurityArgs, UpstreamSecurityArgs};
 
 use crate::demo;
 use clap::{Parser, Subcommand};

@@ -6,7 +6,6 @@ mod text;
 use super::client::ServerArg;
 use super::exit::{Exit, Failure};
 use super::process::run_client;
-use crate::client::Admin;
 use crate::model::{DatabaseStatus, ReplicaStatus};
 use clap::Args;
 
@@ -30,7 +29,7 @@ struct Entry {
 
 pub(super) fn run(args: StatusArgs) -> Result<Exit, Failure> {
     let entries = run_client(async {
-        let admin = Admin::connect_lazy(&args.server.server)?;
+        let admin = args.server.connect()?;
         let databases = admin.databases().await?;
         let replicas = admin.replicas("").await?;
         Ok(join(databases, replicas))

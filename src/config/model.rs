@@ -94,7 +94,7 @@ pub enum Permission {
     Stream,
     /// `PositionService`.
     Position,
-    /// `AdminService`'s reading calls.
+    /// `AdminService`'s reading calls, and the list of databases.
     Status,
     /// `AdminService`'s changing calls.
     Admin,
@@ -102,6 +102,18 @@ pub enum Permission {
     Reflection,
     /// `/metrics` and the status page.
     Metrics,
+}
+
+impl Permission {
+    /// All of them.
+    pub const ALL: [Permission; 6] = [
+        Permission::Stream,
+        Permission::Position,
+        Permission::Status,
+        Permission::Admin,
+        Permission::Reflection,
+        Permission::Metrics,
+    ];
 }
 
 /// Bounds on what clients use. Counts are at one time.
