@@ -3,6 +3,8 @@
 use clap::Args;
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// `--log-level`.
 #[derive(Args, Debug)]
@@ -40,6 +42,8 @@ impl LogArgs {
             .with_env_filter(EnvFilter::new(&self.log_level))
             .with_ansi(stderr.is_terminal())
             .with_writer(std::io::stderr)
+            .finish()
+            .with(crate::http::Recent::of_the_process())
             .init();
     }
 }

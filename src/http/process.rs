@@ -1,7 +1,5 @@
 //! The process as the system sees it, under the names that every Prometheus client uses.
 
-use std::time::Instant;
-
 /// Numbers of this process; `None` where the system does not tell.
 #[derive(Debug, Default, PartialEq)]
 pub struct Process {
@@ -17,11 +15,9 @@ pub struct Process {
     pub threads: Option<u64>,
 }
 
-/// When this process began to serve, and since when.
+/// When this process began to serve.
 #[derive(Clone, Copy, Debug)]
 pub struct Began {
-    /// On the monotonic clock.
-    pub at: Instant,
     /// ms since 1970-01-01 UTC.
     pub time_ms: i64,
 }
@@ -30,7 +26,6 @@ impl Began {
     /// Now.
     pub fn now() -> Began {
         Began {
-            at: Instant::now(),
             time_ms: crate::model::clock_us() / 1000,
         }
     }
