@@ -1,6 +1,7 @@
 //! The command line: one file for each command.
 
 mod client;
+mod config;
 mod database;
 mod detach;
 mod exit;
@@ -37,6 +38,7 @@ pub struct Cli {
 enum Command {
     Primary(primary::PrimaryArgs),
     Replica(replica::ReplicaArgs),
+    Config(config::ConfigArgs),
     Status(status::StatusArgs),
     Position(client::PositionArgs),
     Wait(client::WaitArgs),
@@ -57,6 +59,7 @@ impl Cli {
         let result = match self.command {
             Command::Primary(args) => primary::run(args),
             Command::Replica(args) => replica::run(args),
+            Command::Config(args) => config::run(args),
             Command::Status(args) => status::run(args),
             Command::Position(args) => client::position(args),
             Command::Wait(args) => client::wait(args),
@@ -112,6 +115,8 @@ mod tests {
             "walcast detach --server http://h:1 --db app.db",
             "walcast detach --db /replica/app.db",
             "walcast health --server http://h:1",
+            "walcast config check --config walcast.yml --no-expand-env",
+            "walcast config show",
             "walcast demo",
             "walcast demo --seconds 10 --rate 0 --replicas 3 --dir d --keep",
         ] {

@@ -70,7 +70,8 @@ pub(super) fn run(args: PrimaryArgs) -> Result<Exit, Failure> {
     process::run_server(async move {
         let listener = serve::bind(&args.listen).await?;
         let server_id = args.server_id.unwrap_or_else(host_name);
-        let primaries = args.databases.into_iter().map(|database| {
+        let registry = Registry::new(None);
+        for database in args.databases {
             let primary = Primary::start(PrimaryConfig {
                 name: database.name,
                 path: database.path,
@@ -79,10 +80,10 @@ pub(super) fn run(args: PrimaryArgs) -> Result<Exit, Failure> {
                 heartbeat: args.heartbeat,
                 server_id: server_id.clone(),
             });
-            Served::Primary(Arc::new(primary))
-        });
-        let registry = Registry::new(primaries, None)
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+            registry
+                .add(Served::Primary(Arc::new(primary)))
+                .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        }
         let config = ServerConfig {
             drain_timeout: args.drain_timeout,
             ..ServerConfig::default()

@@ -80,14 +80,13 @@ pub(super) fn run(args: ReplicaArgs) -> Result<Exit, Failure> {
     process::run_server(async move {
         let upstream = Upstream::connect_lazy(&args.upstream)?;
         let listener = serve::bind(&args.listen).await?;
-        let replicas = args.databases.iter().map(|database| {
-            Served::Replica(Arc::new(Replica::start(
-                args.config(database),
-                upstream.clone(),
-            )))
-        });
-        let registry = Registry::new(replicas, args.max_staleness)
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let registry = Registry::new(args.max_staleness);
+        for database in &args.databases {
+            let replica = Replica::start(args.config(database), upstream.clone());
+            registry
+                .add(Served::Replica(Arc::new(replica)))
+                .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        }
         let config = ServerConfig {
             drain_timeout: args.drain_timeout,
             ..ServerConfig::default()

@@ -19,6 +19,7 @@ impl AdminService for Admin {
                 .0
                 .registry
                 .primaries()
+                .iter()
                 .flat_map(|primary| primary.replicas())
                 .collect(),
             name => self.0.registry.find(name)?.primary()?.replicas(),

@@ -30,6 +30,8 @@ pub enum Reason {
     DatabaseNotReady,
     /// The database's files are let go.
     DatabasePaused,
+    /// The database was taken off this server while it was used.
+    DatabaseRemoved,
     /// The server is about to end.
     Draining,
     /// A new history began.
@@ -50,7 +52,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::FieldInvalid,
         Reason::DatabaseUnknown,
         Reason::ProtocolVersion,
@@ -60,6 +62,7 @@ impl Reason {
         Reason::WrongState,
         Reason::DatabaseNotReady,
         Reason::DatabasePaused,
+        Reason::DatabaseRemoved,
         Reason::Draining,
         Reason::GenerationChanged,
         Reason::SessionUnknown,
@@ -82,6 +85,7 @@ impl Reason {
             Reason::WrongState => "WRONG_STATE",
             Reason::DatabaseNotReady => "DATABASE_NOT_READY",
             Reason::DatabasePaused => "DATABASE_PAUSED",
+            Reason::DatabaseRemoved => "DATABASE_REMOVED",
             Reason::Draining => "DRAINING",
             Reason::GenerationChanged => "GENERATION_CHANGED",
             Reason::SessionUnknown => "SESSION_UNKNOWN",
@@ -105,6 +109,7 @@ impl Reason {
             | Reason::WrongState => Code::FailedPrecondition,
             Reason::DatabaseNotReady
             | Reason::DatabasePaused
+            | Reason::DatabaseRemoved
             | Reason::Draining
             | Reason::DiskFailed => Code::Unavailable,
             Reason::GenerationChanged | Reason::SessionUnknown => Code::Aborted,
@@ -120,6 +125,7 @@ impl Reason {
             Reason::GenerationChanged | Reason::SessionUnknown => Some(Duration::from_millis(50)),
             Reason::DatabaseNotReady
             | Reason::DatabasePaused
+            | Reason::DatabaseRemoved
             | Reason::Draining
             | Reason::TooSlow
             | Reason::TooManyCalls

@@ -5,9 +5,9 @@
 //! own graceful shutdown waits without limit, even for a connection that never sent a byte: here all of it is bounded.
 
 use super::admin::Admin;
-use super::database::Registry;
 use super::health;
 use super::position::Positions;
+use super::registry::Registry;
 use super::replication::Replication;
 use super::shared::Shared;
 use crate::wire::pb;
@@ -18,6 +18,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -161,9 +162,12 @@ async fn drain(shared: &Shared, deadline: Instant) -> Drained {
     shared.streams.close();
     tracing::info!(streams = shared.streams.len(), "draining");
     let work = async {
+        // All at once: one that is still being read is waited for, and must not use up the others' time.
+        let mut draining = JoinSet::new();
         for primary in shared.registry.primaries() {
-            primary.drain().await;
+            draining.spawn(async move { primary.drain().await });
         }
+        draining.join_all().await;
         shared.streams.wait().await;
     };
     match timeout_at(deadline, work).await {
@@ -190,11 +194,13 @@ async fn farewell(shared: &Shared) {
 }
 
 async fn close(shared: &Shared) {
-    for served in shared.registry.iter() {
+    shared.registry.seal();
+    let databases = shared.registry.list();
+    for served in &databases {
         served.database().stop();
     }
     let all = async {
-        for served in shared.registry.iter() {
+        for served in &databases {
             served.database().stopped().await;
         }
     };

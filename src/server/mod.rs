@@ -11,13 +11,13 @@ mod listen;
 mod outgoing;
 mod position;
 mod primary;
+mod registry;
 mod replica;
 mod replication;
 mod shared;
 
-pub use database::{
-    Database, Messages, PrimaryDatabase, Registry, RegistryError, ReplicaDatabase, Served,
-};
+pub use database::{Database, Messages, PrimaryDatabase, ReplicaDatabase, Served};
 pub use errors::{Reason, Refusal};
 pub use listen::{Drained, ServeError, ServerConfig, serve};
 pub use outgoing::{Source, outgoing};
+pub use registry::{Registry, RegistryError};

@@ -3,6 +3,7 @@
 use super::database::{Database, Served};
 use super::errors::{Reason, Refusal, draining};
 use super::outgoing::{Source, outgoing};
+use super::registry::Entry;
 use super::shared::Shared;
 use crate::format::position::Position;
 use crate::model::Point;
@@ -52,13 +53,13 @@ impl PositionService for Positions {
         &self,
         request: Request<pb::WatchPositionRequest>,
     ) -> Result<Response<Responses>, Status> {
-        let served = self.0.registry.find(&request.into_inner().database)?;
+        let entry = self.0.registry.entry(&request.into_inner().database)?;
         let permit = self.0.wait_slot()?;
-        let mut points = served.database().watch();
+        let mut points = entry.served.database().watch();
         // What is there is the first item.
         points.mark_changed();
         let source = WatchSource {
-            served: served.clone(),
+            entry,
             points,
             draining: self.0.draining.clone(),
             sent: None,
@@ -73,14 +74,15 @@ impl PositionService for Positions {
         request: Request<pb::WaitForPositionRequest>,
     ) -> Result<Response<pb::WaitForPositionResponse>, Status> {
         let request = request.into_inner();
-        let served = self.0.registry.find(&request.database)?;
+        let entry = self.0.registry.entry(&request.database)?;
         let wanted = parse_position("position", &request.position).map_err(Refusal::from)?;
         let limit = wait_limit(request.max_wait)?;
         let _permit = self.0.wait_slot()?;
-        let mut points = served.database().watch();
+        let mut points = entry.served.database().watch();
         let reached = tokio::select! {
             biased;
-            result = reach(served.database(), &mut points, wanted) => result.map(|()| true)?,
+            () = entry.removed.cancelled() => return Err(entry.refusal().into()),
+            result = reach(entry.served.database(), &mut points, wanted) => result.map(|()| true)?,
             () = tokio::time::sleep(limit) => false,
             () = self.0.draining.cancelled() => return Err(draining().into()),
         };
@@ -101,6 +103,7 @@ impl PositionService for Positions {
         let databases = self
             .0
             .registry
+            .list()
             .iter()
             .map(|s| s.database().status().into())
             .collect();
@@ -153,7 +156,7 @@ async fn reach(
 
 /// Positions as they change; what comes faster than the peer reads is left out.
 struct WatchSource {
-    served: Served,
+    entry: Entry,
     points: watch::Receiver<Option<Point>>,
     draining: CancellationToken,
     sent: Option<Position>,
@@ -167,7 +170,9 @@ impl Source for WatchSource {
     async fn next(&mut self) -> Option<Self::Item> {
         while !self.over {
             let end = tokio::select! {
-                changed = self.points.changed() => changed.err().map(|_| stopped(self.served.database())),
+                biased;
+                () = self.entry.removed.cancelled() => Some(self.entry.refusal()),
+                changed = self.points.changed() => changed.err().map(|_| stopped(self.entry.served.database())),
                 () = self.draining.cancelled() => Some(draining()),
             };
             if let Some(refusal) = end {

@@ -1,8 +1,9 @@
 //! `ReplicationService`: streams to replicas, and their reports.
 
-use super::database::{Messages, PrimaryDatabase};
+use super::database::Messages;
 use super::errors::{Reason, Refusal, draining};
 use super::outgoing::{Source, outgoing};
+use super::registry::Entry;
 use super::shared::{Shared, Slot};
 use crate::format::position::Position;
 use crate::model::{Progress, StreamStart};
@@ -32,13 +33,15 @@ impl ReplicationService for Replication {
             .unwrap_or_default();
         let mut start = StreamStart::try_from(request.into_inner()).map_err(Refusal::from)?;
         start.address = address;
-        let served = self.0.registry.find(&start.database)?;
-        let primary = served.primary()?;
+        let entry = self.0.registry.entry(&start.database)?;
+        let primary = entry.served.primary()?;
         let slot = self.0.stream_slot()?;
-        let messages = primary.open_stream(start).await?;
+        let messages = primary.open_stream(start).await;
+        let messages = messages.map_err(|refusal| entry.explain(refusal))?;
         let cut = self.0.cut.clone();
         let source = StreamSource {
             messages,
+            entry,
             cut,
             over: false,
             _slot: slot,
@@ -59,6 +62,7 @@ impl ReplicationService for Replication {
         loop {
             let message = tokio::select! {
                 message = inbound.message() => message?,
+                refusal = reports.removed() => return Err(refusal.into()),
                 () = self.0.closing.cancelled() => return Err(draining().into()),
             };
             match message {
@@ -72,6 +76,7 @@ impl ReplicationService for Replication {
 /// One stream, with its place among the streams of this server.
 struct StreamSource {
     messages: Messages,
+    entry: Entry,
     cut: CancellationToken,
     over: bool,
     _slot: Slot,
@@ -84,13 +89,16 @@ impl Source for StreamSource {
         if self.over {
             return None;
         }
-        // A snapshot always has a next message: the look comes first, or such a stream could not be cut.
-        let message = if self.cut.is_cancelled() {
+        // A snapshot always has a next message: the looks come first, or such a stream could not be ended.
+        let message = if self.entry.removed.is_cancelled() {
+            Some(Err(self.entry.refusal()))
+        } else if self.cut.is_cancelled() {
             None
         } else {
             tokio::select! {
                 biased;
                 message = self.messages.next() => message,
+                () = self.entry.removed.cancelled() => Some(Err(self.entry.refusal())),
                 () = self.cut.cancelled() => None,
             }
         };
@@ -98,12 +106,12 @@ impl Source for StreamSource {
             Some(Ok(message)) => Ok(message.into()),
             Some(Err(refusal)) => {
                 self.over = true;
-                Err(refusal.into())
+                Err(self.entry.explain(refusal).into())
             }
             // A stream has no natural end: without a status the replica could not tell an orderly end from a lost one.
             None => {
                 self.over = true;
-                Err(draining().into())
+                Err(self.entry.explain(draining()).into())
             }
         })
     }
@@ -112,26 +120,33 @@ impl Source for StreamSource {
 /// The reports of one call.
 struct Reports<'a> {
     shared: &'a Shared,
-    last: Option<(Arc<dyn PrimaryDatabase>, Progress)>,
+    last: Option<(Entry, Progress)>,
 }
 
 impl Reports<'_> {
+    /// Completes when the database that is reported on is taken off the server.
+    async fn removed(&self) -> Refusal {
+        match &self.last {
+            Some((entry, _)) => {
+                entry.removed.cancelled().await;
+                entry.refusal()
+            }
+            None => std::future::pending().await,
+        }
+    }
+
     fn take(&mut self, report: pb::ReportProgressRequest) -> Result<(), Refusal> {
         let progress = Progress::try_from(report)?;
-        let primary = match &self.last {
-            Some((primary, last)) => {
+        let entry = match &self.last {
+            Some((entry, last)) => {
                 follows(last, &progress)?;
-                primary.clone()
+                entry.clone()
             }
-            None => self
-                .shared
-                .registry
-                .find(&progress.database)?
-                .primary()?
-                .clone(),
+            None => self.shared.registry.entry(&progress.database)?,
         };
-        primary.progress(progress.clone())?;
-        self.last = Some((primary, progress));
+        let taken = entry.served.primary()?.progress(progress.clone());
+        taken.map_err(|refusal| entry.explain(refusal))?;
+        self.last = Some((entry, progress));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What all services of one server share: its databases, its limits, and how it ends.
 
-use super::database::Registry;
 use super::errors::{Reason, Refusal, draining};
+use super::registry::Registry;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
