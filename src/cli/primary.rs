@@ -43,6 +43,8 @@ pub struct PrimaryArgs {
     #[arg(long, value_name = "NAME")]
     server_id: Option<String>,
     #[command(flatten)]
+    http: serve::HttpArgs,
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -88,6 +90,6 @@ pub(super) fn run(args: PrimaryArgs) -> Result<Exit, Failure> {
             drain_timeout: args.drain_timeout,
             ..ServerConfig::default()
         };
-        serve::run(listener, registry, config).await
+        serve::run(listener, registry, config, &args.http).await
     })
 }

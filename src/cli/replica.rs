@@ -51,6 +51,8 @@ pub struct ReplicaArgs {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     drain_timeout: Duration,
     #[command(flatten)]
+    http: serve::HttpArgs,
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -91,6 +93,6 @@ pub(super) fn run(args: ReplicaArgs) -> Result<Exit, Failure> {
             drain_timeout: args.drain_timeout,
             ..ServerConfig::default()
         };
-        serve::run(listener, registry, config).await
+        serve::run(listener, registry, config, &args.http).await
     })
 }
