@@ -10,6 +10,7 @@ pub mod disk;
 pub mod format;
 pub mod http;
 pub mod model;
+pub mod node;
 pub mod ownership;
 pub mod primary;
 pub mod replica;

@@ -1,6 +1,7 @@
 //! Exit codes. docs/exit-codes.md shows the same table; a test compares the two.
 
 use crate::client::ClientError;
+use crate::security::{ListenError, SecurityError};
 use std::fmt;
 use std::process::ExitCode;
 use tonic::Code;
@@ -67,6 +68,22 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+impl From<SecurityError> for Failure {
+    fn from(error: SecurityError) -> Failure {
+        Failure::new(Exit::Usage, error.to_string())
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Failure {
+        let exit = match error {
+            ListenError::Plaintext { .. } => Exit::Usage,
+            ListenError::Bind { .. } => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
     }
 }
 

@@ -6,11 +6,15 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 /// How soon a changed certificate or token is in force.
 const LOOK: Duration = Duration::from_secs(2);
+/// What a peer that is refused may still send.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 10;
 
 /// A server's TLS and access; cheap to clone, and shared by its clones.
 #[derive(Clone, Debug)]
@@ -40,6 +44,23 @@ impl State {
             access: Arc::new(Access::new(&options.access, certificates)?),
         })
     }
+}
+
+/// Lets the peer read why it was refused: closed at once, with bytes of its own unread, TCP would reset the connection
+/// and the alert would be lost.
+async fn linger(mut stream: TcpStream) {
+    let read = async {
+        let _ = stream.shutdown().await;
+        let mut sink = [0; 1024];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut sink).await {
+                Ok(length) if length > 0 => left = left.saturating_sub(length),
+                _ => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, read).await;
 }
 
 impl ServerSecurity {
@@ -86,8 +107,13 @@ impl ServerSecurity {
             return Ok(Connection::Plain(stream));
         };
         let acceptor = TlsAcceptor::from(tls.config(protocol));
-        let stream = acceptor.accept(stream).await?;
-        Ok(Connection::Tls(Box::new(stream)))
+        match acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => Ok(Connection::Tls(Box::new(stream))),
+            Err((error, stream)) => {
+                linger(stream).await;
+                Err(error)
+            }
+        }
     }
 
     /// Looks whether files have changed, now. It blocks for a moment.

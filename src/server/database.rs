@@ -54,6 +54,10 @@ pub trait PrimaryDatabase: Database {
 pub trait ReplicaDatabase: Database {
     /// Whether its readers have ever seen the primary's newest state.
     fn has_caught_up_once(&self) -> bool;
+    /// False for a copy that its upstream let go: it counts neither for health nor for readiness.
+    fn is_followed(&self) -> bool {
+        true
+    }
     /// Ends replication for good and leaves an ordinary database; the position that it holds, if that is known.
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal>;
 }

@@ -12,6 +12,10 @@ const DOMAIN: &str = "walcast";
 /// Why a call is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// Nobody knows who calls.
+    Unauthenticated,
+    /// Who calls may not do that.
+    PermissionDenied,
     /// A field of the request is missing or wrong.
     FieldInvalid,
     /// No database of that name here.
@@ -52,7 +56,9 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 20] = [
+        Reason::Unauthenticated,
+        Reason::PermissionDenied,
         Reason::FieldInvalid,
         Reason::DatabaseUnknown,
         Reason::ProtocolVersion,
@@ -76,6 +82,8 @@ impl Reason {
     /// The word in `google.rpc.ErrorInfo`.
     pub fn word(self) -> &'static str {
         match self {
+            Reason::Unauthenticated => "UNAUTHENTICATED",
+            Reason::PermissionDenied => "PERMISSION_DENIED",
             Reason::FieldInvalid => "FIELD_INVALID",
             Reason::DatabaseUnknown => "DATABASE_UNKNOWN",
             Reason::ProtocolVersion => "PROTOCOL_VERSION",
@@ -100,6 +108,8 @@ impl Reason {
     /// The status code.
     pub fn code(self) -> Code {
         match self {
+            Reason::Unauthenticated => Code::Unauthenticated,
+            Reason::PermissionDenied => Code::PermissionDenied,
             Reason::FieldInvalid => Code::InvalidArgument,
             Reason::DatabaseUnknown => Code::NotFound,
             Reason::ProtocolVersion

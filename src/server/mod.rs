@@ -4,8 +4,12 @@
 //! both roles, and tests can serve a database that does exactly what a row of docs/protocol.md is about.
 
 mod admin;
+mod connection;
 mod database;
+mod door;
 mod errors;
+mod flow;
+mod guard;
 mod health;
 mod listen;
 mod outgoing;
@@ -15,6 +19,7 @@ mod registry;
 mod replica;
 mod replication;
 mod shared;
+mod strangers;
 
 pub use database::{Database, Messages, PrimaryDatabase, ReplicaDatabase, Served};
 pub use errors::{Reason, Refusal};

@@ -2,9 +2,10 @@
 
 use super::database::{Database, Served};
 use super::errors::{Reason, Refusal, draining};
+use super::guard::Admitted;
 use super::outgoing::{Source, outgoing};
 use super::registry::Entry;
-use super::shared::Shared;
+use super::shared::{Shared, Slot};
 use crate::format::position::Position;
 use crate::model::Point;
 use crate::wire::{parse_position, pb};
@@ -13,7 +14,7 @@ use std::cmp::Ordering;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -33,8 +34,9 @@ impl PositionService for Positions {
         &self,
         request: Request<pb::GetPositionRequest>,
     ) -> Result<Response<pb::GetPositionResponse>, Status> {
-        let served = self.0.registry.find(&request.into_inner().database)?;
-        let point = match served {
+        let by = Admitted::of(&request)?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let point = match entry.served {
             Served::Primary(primary) => Some(primary.fence().await?),
             Served::Replica(replica) => *replica.watch().borrow(),
         };
@@ -53,8 +55,9 @@ impl PositionService for Positions {
         &self,
         request: Request<pb::WatchPositionRequest>,
     ) -> Result<Response<Responses>, Status> {
-        let entry = self.0.registry.entry(&request.into_inner().database)?;
-        let permit = self.0.wait_slot()?;
+        let by = Admitted::of(&request)?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let slot = self.0.wait_slot(&by)?;
         let mut points = entry.served.database().watch();
         // What is there is the first item.
         points.mark_changed();
@@ -64,7 +67,7 @@ impl PositionService for Positions {
             draining: self.0.draining.clone(),
             sent: None,
             over: false,
-            _permit: permit,
+            _slot: slot,
         };
         Ok(Response::new(Box::pin(outgoing(source))))
     }
@@ -73,11 +76,12 @@ impl PositionService for Positions {
         &self,
         request: Request<pb::WaitForPositionRequest>,
     ) -> Result<Response<pb::WaitForPositionResponse>, Status> {
+        let by = Admitted::of(&request)?;
         let request = request.into_inner();
-        let entry = self.0.registry.entry(&request.database)?;
+        let entry = self.0.find(&by, &request.database)?;
         let wanted = parse_position("position", &request.position).map_err(Refusal::from)?;
         let limit = wait_limit(request.max_wait)?;
-        let _permit = self.0.wait_slot()?;
+        let _slot = self.0.wait_slot(&by)?;
         let mut points = entry.served.database().watch();
         let reached = tokio::select! {
             biased;
@@ -98,13 +102,15 @@ impl PositionService for Positions {
 
     async fn list_databases(
         &self,
-        _: Request<pb::ListDatabasesRequest>,
+        request: Request<pb::ListDatabasesRequest>,
     ) -> Result<Response<pb::ListDatabasesResponse>, Status> {
+        let by = Admitted::of(&request)?;
         let databases = self
             .0
             .registry
             .list()
             .iter()
+            .filter(|s| by.may_use(s.database().name()))
             .map(|s| s.database().status().into())
             .collect();
         Ok(Response::new(pb::ListDatabasesResponse { databases }))
@@ -161,7 +167,7 @@ struct WatchSource {
     draining: CancellationToken,
     sent: Option<Position>,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Source for WatchSource {

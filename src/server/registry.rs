@@ -114,15 +114,23 @@ impl Registry {
 
     /// The database of that name; the refusal names those that exist.
     pub fn find(&self, name: &str) -> Result<Served, Refusal> {
-        self.entry(name).map(|entry| entry.served)
+        self.entry(name, &|_| true).map(|entry| entry.served)
     }
 
-    pub(super) fn entry(&self, name: &str) -> Result<Entry, Refusal> {
+    /// For a caller that may know of some databases: the others are not there.
+    pub(super) fn entry(
+        &self,
+        name: &str,
+        visible: &dyn Fn(&str) -> bool,
+    ) -> Result<Entry, Refusal> {
         let state = self.state();
-        if let Some(entry) = state.databases.get(name) {
+        if let Some(entry) = state.databases.get(name)
+            && visible(name)
+        {
             return Ok(entry.clone());
         }
-        let known = known(&state.databases);
+        let names = state.databases.keys().map(String::as_str);
+        let known = known(&names.filter(|name| visible(name)).collect::<Vec<_>>());
         if name.is_empty() {
             let message = format!("database is missing; this server has {known}");
             return Err(Refusal::new(Reason::FieldInvalid, message).field("database"));
@@ -168,13 +176,12 @@ impl Registry {
     }
 }
 
-fn known(databases: &BTreeMap<String, Entry>) -> String {
-    if databases.is_empty() {
+fn known(names: &[&str]) -> String {
+    if names.is_empty() {
         return "none".to_owned();
     }
-    let shown: Vec<&str> = databases.keys().take(SHOWN).map(String::as_str).collect();
-    let shown = shown.join(", ");
-    match databases.len().saturating_sub(SHOWN) {
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }

@@ -2,6 +2,7 @@
 
 use super::database::Messages;
 use super::errors::{Reason, Refusal, draining};
+use super::guard::Admitted;
 use super::outgoing::{Source, outgoing};
 use super::registry::Entry;
 use super::shared::{Shared, Slot};
@@ -31,11 +32,12 @@ impl ReplicationService for Replication {
             .remote_addr()
             .map(|a| a.to_string())
             .unwrap_or_default();
+        let by = Admitted::of(&request)?;
         let mut start = StreamStart::try_from(request.into_inner()).map_err(Refusal::from)?;
         start.address = address;
-        let entry = self.0.registry.entry(&start.database)?;
+        let entry = self.0.find(&by, &start.database)?;
         let primary = entry.served.primary()?;
-        let slot = self.0.stream_slot()?;
+        let slot = self.0.stream_slot(&by)?;
         let messages = primary.open_stream(start).await;
         let messages = messages.map_err(|refusal| entry.explain(refusal))?;
         let cut = self.0.cut.clone();
@@ -53,9 +55,11 @@ impl ReplicationService for Replication {
         &self,
         request: Request<Streaming<pb::ReportProgressRequest>>,
     ) -> Result<Response<pb::ReportProgressResponse>, Status> {
-        let _slot = self.0.report_slot()?;
+        let by = Admitted::of(&request)?;
+        let _slot = self.0.report_slot(&by)?;
         let mut reports = Reports {
             shared: &self.0,
+            by,
             last: None,
         };
         let mut inbound = request.into_inner();
@@ -120,6 +124,7 @@ impl Source for StreamSource {
 /// The reports of one call.
 struct Reports<'a> {
     shared: &'a Shared,
+    by: Admitted,
     last: Option<(Entry, Progress)>,
 }
 
@@ -142,7 +147,7 @@ impl Reports<'_> {
                 follows(last, &progress)?;
                 entry.clone()
             }
-            None => self.shared.registry.entry(&progress.database)?,
+            None => self.shared.find(&self.by, &progress.database)?,
         };
         let taken = entry.served.primary()?.progress(progress.clone());
         taken.map_err(|refusal| entry.explain(refusal))?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio_stream::StreamExt as _;
 use tonic::Status;
 use tonic_types::StatusExt as _;
+use walcast::config::Limits;
 use walcast::server::{Reason, Refusal, ServerConfig};
 use walcast::wire::pb;
 
@@ -22,8 +23,11 @@ impl Stage {
     pub async fn new() -> Stage {
         let (primary, replica) = (FakePrimary::new("app.db"), FakeReplica::new("copy.db"));
         let config = ServerConfig {
-            max_streams: 1,
-            max_waits: 1,
+            limits: Limits {
+                streams: 1,
+                waits: 1,
+                ..Limits::default()
+            },
             ..ServerConfig::default()
         };
         let databases = vec![primary.served(), replica.served()];
