@@ -88,7 +88,9 @@ fn labelled(replicas: Vec<ReplicaStatus>) -> Vec<(String, ReplicaStatus)> {
         Some(1) => replica.name.clone(),
         _ => format!("{} ({})", replica.name, replica.replica_id),
     };
-    let with_label = replicas.into_iter().map(|replica| (label(&replica), replica));
+    let with_label = replicas
+        .into_iter()
+        .map(|replica| (label(&replica), replica));
     with_label.collect()
 }
 
@@ -186,8 +188,7 @@ impl Databases {
             "1 for what keeps a database's -wal file from beginning anew, 0 for all others",
             self.0.iter().flat_map(|seen| {
                 LogHolder::ALL.map(|holder| {
-                    let labels: TwoLabels<'_> =
-                        [("database", &seen.name), ("by", holder.name())];
+                    let labels: TwoLabels<'_> = [("database", &seen.name), ("by", holder.name())];
                     (labels, flag(seen.meters.holder() == holder))
                 })
             }),
@@ -203,38 +204,144 @@ impl Databases {
 
     fn primaries(&self, out: &mut Families<'_>) -> Result<(), Error> {
         let role = Role::Primary;
-        out.counter("captured_commits", "Transactions captured", self.counters(role, |s| s.status.commits))?;
-        out.counter("captured_frames", "WAL frames captured", self.counters(role, |s| s.meters.frames.get()))?;
-        out.counter("captured_bytes", "Bytes of WAL captured, before compression", self.counters(role, |s| s.meters.wal_bytes.get()))?;
-        out.histogram("captured_segment_size_bytes", "Compressed bytes of each captured segment", BYTES, self.histograms(role, |m| &m.segments))?;
-        out.histogram("capture_duration_seconds", "Seconds from reading a segment to its being kept and published", NANOSECONDS, self.histograms(role, |m| &m.work))?;
-        out.counter("generations", "Histories begun, each of which costs every replica a snapshot", self.counters(role, |s| s.meters.generations.get()))?;
-        out.counter("sent_bytes", "Payload bytes sent to replicas", self.counters(role, |s| s.status.bytes_streamed))?;
-        out.counter("streams", "Streams to replicas begun", self.counters(role, |s| s.meters.streams.get()))?;
-        out.histogram("snapshot_sent_duration_seconds", "Seconds that each full snapshot took to send", NANOSECONDS, self.histograms(role, |m| &m.snapshots))?;
-        out.gauge("replicas_connected", "Replicas that are connected", self.gauges(role, |s| {
-            s.replicas.iter().filter(|(_, r)| is_connected(r)).count() as f64
-        }))?;
-        out.gauge("replica_connected", "1 while a replica is connected", self.replicas(|r| flag(is_connected(r))))?;
-        out.gauge("replica_lag_seconds", "Seconds since the oldest commit that a replica's readers do not see; 0 when level", self.replicas(|r| r.lag_seconds))?;
-        out.gauge("replica_lag_bytes", "Bytes of WAL that a replica's readers do not see yet", self.replicas(|r| r.lag_bytes as f64))?;
-        out.gauge("replica_sent_bytes", "Payload bytes sent to a replica since it connected", self.replicas(|r| r.bytes_sent as f64))
+        out.counter(
+            "captured_commits",
+            "Transactions captured",
+            self.counters(role, |s| s.status.commits),
+        )?;
+        out.counter(
+            "captured_frames",
+            "WAL frames captured",
+            self.counters(role, |s| s.meters.frames.get()),
+        )?;
+        out.counter(
+            "captured_bytes",
+            "Bytes of WAL captured, before compression",
+            self.counters(role, |s| s.meters.wal_bytes.get()),
+        )?;
+        out.histogram(
+            "captured_segment_size_bytes",
+            "Compressed bytes of each captured segment",
+            BYTES,
+            self.histograms(role, |m| &m.segments),
+        )?;
+        out.histogram(
+            "capture_duration_seconds",
+            "Seconds from reading a segment to its being kept and published",
+            NANOSECONDS,
+            self.histograms(role, |m| &m.work),
+        )?;
+        out.counter(
+            "generations",
+            "Histories begun, each of which costs every replica a snapshot",
+            self.counters(role, |s| s.meters.generations.get()),
+        )?;
+        out.counter(
+            "sent_bytes",
+            "Payload bytes sent to replicas",
+            self.counters(role, |s| s.status.bytes_streamed),
+        )?;
+        out.counter(
+            "streams",
+            "Streams to replicas begun",
+            self.counters(role, |s| s.meters.streams.get()),
+        )?;
+        out.histogram(
+            "snapshot_sent_duration_seconds",
+            "Seconds that each full snapshot took to send",
+            NANOSECONDS,
+            self.histograms(role, |m| &m.snapshots),
+        )?;
+        out.gauge(
+            "replicas_connected",
+            "Replicas that are connected",
+            self.gauges(role, |s| {
+                s.replicas.iter().filter(|(_, r)| is_connected(r)).count() as f64
+            }),
+        )?;
+        out.gauge(
+            "replica_connected",
+            "1 while a replica is connected",
+            self.replicas(|r| flag(is_connected(r))),
+        )?;
+        out.gauge(
+            "replica_lag_seconds",
+            "Seconds since the oldest commit that a replica's readers do not see; 0 when level",
+            self.replicas(|r| r.lag_seconds),
+        )?;
+        out.gauge(
+            "replica_lag_bytes",
+            "Bytes of WAL that a replica's readers do not see yet",
+            self.replicas(|r| r.lag_bytes as f64),
+        )?;
+        out.gauge(
+            "replica_sent_bytes",
+            "Payload bytes sent to a replica since it connected",
+            self.replicas(|r| r.bytes_sent as f64),
+        )
     }
 
     fn followers(&self, out: &mut Families<'_>) -> Result<(), Error> {
         let role = Role::Replica;
-        out.gauge("ready", "1 while readers may be sent to a replica, by the rules of /readyz", self.gauges(role, |s| flag(s.ready)))?;
-        out.gauge("connected", "1 while a replica receives its upstream's stream", self.gauges(role, |s| flag(receives(s.status.state))))?;
-        out.gauge("lag_seconds", "Seconds that readers are behind what is known of the primary; 0 when level", self.gauges(role, |s| s.status.lag_seconds))?;
+        out.gauge(
+            "ready",
+            "1 while readers may be sent to a replica, by the rules of /readyz",
+            self.gauges(role, |s| flag(s.ready)),
+        )?;
+        out.gauge(
+            "connected",
+            "1 while a replica receives its upstream's stream",
+            self.gauges(role, |s| flag(receives(s.status.state))),
+        )?;
+        out.gauge(
+            "lag_seconds",
+            "Seconds that readers are behind what is known of the primary; 0 when level",
+            self.gauges(role, |s| s.status.lag_seconds),
+        )?;
         out.gauge("lag_bytes", "Bytes of WAL that readers are behind what is known of the primary; a lower bound across log restarts", self.gauges(role, |s| lag_bytes(&s.status) as f64))?;
-        out.gauge("staleness_seconds", "Seconds since a replica last knew that it was level; +Inf if it never was", self.gauges(role, |s| staleness(&s.status)))?;
-        out.counter("applied_publications", "Times that commits became visible to readers", self.counters(role, |s| s.status.commits))?;
-        out.counter("applied_frames", "Pages applied", self.counters(role, |s| s.meters.frames.get()))?;
-        out.histogram("apply_duration_seconds", "Seconds to prove, write and publish what arrived", NANOSECONDS, self.histograms(role, |m| &m.work))?;
-        out.counter("received_bytes", "Payload bytes received", self.counters(role, |s| s.status.bytes_streamed))?;
-        out.histogram("received_segment_size_bytes", "Bytes of each received message, as it travelled", BYTES, self.histograms(role, |m| &m.segments))?;
-        out.counter("reconnects", "Streams begun after the first", self.counters(role, |s| s.meters.streams.get().saturating_sub(1)))?;
-        out.histogram("snapshot_received_duration_seconds", "Seconds that each full snapshot took to arrive and be published", NANOSECONDS, self.histograms(role, |m| &m.snapshots))
+        out.gauge(
+            "staleness_seconds",
+            "Seconds since a replica last knew that it was level; +Inf if it never was",
+            self.gauges(role, |s| staleness(&s.status)),
+        )?;
+        out.counter(
+            "applied_publications",
+            "Times that commits became visible to readers",
+            self.counters(role, |s| s.status.commits),
+        )?;
+        out.counter(
+            "applied_frames",
+            "Pages applied",
+            self.counters(role, |s| s.meters.frames.get()),
+        )?;
+        out.histogram(
+            "apply_duration_seconds",
+            "Seconds to prove, write and publish what arrived",
+            NANOSECONDS,
+            self.histograms(role, |m| &m.work),
+        )?;
+        out.counter(
+            "received_bytes",
+            "Payload bytes received",
+            self.counters(role, |s| s.status.bytes_streamed),
+        )?;
+        out.histogram(
+            "received_segment_size_bytes",
+            "Bytes of each received message, as it travelled",
+            BYTES,
+            self.histograms(role, |m| &m.segments),
+        )?;
+        out.counter(
+            "reconnects",
+            "Streams begun after the first",
+            self.counters(role, |s| s.meters.streams.get().saturating_sub(1)),
+        )?;
+        out.histogram(
+            "snapshot_received_duration_seconds",
+            "Seconds that each full snapshot took to arrive and be published",
+            NANOSECONDS,
+            self.histograms(role, |m| &m.snapshots),
+        )
     }
 }
 
@@ -309,10 +416,26 @@ impl Collector for Server {
         let opened = meters.connections_opened.get();
         // Read after the other, so that what closes in between does not make it negative.
         let open = opened.saturating_sub(meters.connections_closed.get());
-        out.gauge("connections", "gRPC connections that are open", [(NO_LABELS, open as f64)])?;
-        out.counter("connections_opened", "gRPC connections accepted", [(NO_LABELS, opened)])?;
-        out.counter("config_reloads", "Configurations taken over by SIGHUP", [(NO_LABELS, meters.reloads.get())])?;
-        out.counter("config_reload_failures", "Configurations that were refused by SIGHUP", [(NO_LABELS, meters.reload_failures.get())])
+        out.gauge(
+            "connections",
+            "gRPC connections that are open",
+            [(NO_LABELS, open as f64)],
+        )?;
+        out.counter(
+            "connections_opened",
+            "gRPC connections accepted",
+            [(NO_LABELS, opened)],
+        )?;
+        out.counter(
+            "config_reloads",
+            "Configurations taken over by SIGHUP",
+            [(NO_LABELS, meters.reloads.get())],
+        )?;
+        out.counter(
+            "config_reload_failures",
+            "Configurations that were refused by SIGHUP",
+            [(NO_LABELS, meters.reload_failures.get())],
+        )
     }
 }
 
@@ -325,10 +448,26 @@ impl Collector for OfProcess {
         let mut out = Families(encoder);
         let now = process::read();
         let known = |value: Option<u64>| value.map(|value| (NO_LABELS, value as f64));
-        out.gauge("process_start_time_seconds", "When the server began, seconds since 1970-01-01 UTC", [(NO_LABELS, self.0.time_ms as f64 / 1000.0)])?;
-        out.gauge("process_resident_memory_bytes", "Memory in RAM", known(now.resident_bytes))?;
-        out.gauge("process_open_fds", "Open file descriptors", known(now.open_fds))?;
-        out.gauge("process_max_fds", "File descriptors that may be open", known(now.max_fds))?;
+        out.gauge(
+            "process_start_time_seconds",
+            "When the server began, seconds since 1970-01-01 UTC",
+            [(NO_LABELS, self.0.time_ms as f64 / 1000.0)],
+        )?;
+        out.gauge(
+            "process_resident_memory_bytes",
+            "Memory in RAM",
+            known(now.resident_bytes),
+        )?;
+        out.gauge(
+            "process_open_fds",
+            "Open file descriptors",
+            known(now.open_fds),
+        )?;
+        out.gauge(
+            "process_max_fds",
+            "File descriptors that may be open",
+            known(now.max_fds),
+        )?;
         out.gauge("process_threads", "Threads", known(now.threads))?;
         out.counter_f64("process_cpu_seconds", "CPU time used", now.cpu_seconds)
     }

@@ -92,7 +92,11 @@ mod tests {
         let times: Vec<i64> = history.0.iter().map(|s| s.time_ms / 1000).collect();
         assert_eq!(times, [0, 99, 100, 101]);
         history.push_sparse(sample(700, 1.0));
-        assert_eq!(history.0.front().map(|s| s.time_ms), Some(100_000), "older ones went");
+        assert_eq!(
+            history.0.front().map(|s| s.time_ms),
+            Some(100_000),
+            "older ones went"
+        );
     }
 
     #[test]

@@ -64,7 +64,11 @@ pub async fn serve(
         Some(address) if !address.ip().is_unspecified() => address.to_string(),
         _ => "HOST:4040".to_owned(),
     };
-    let scheme = if options.security.has_tls() { "https" } else { "http" };
+    let scheme = if options.security.has_tls() {
+        "https"
+    } else {
+        "http"
+    };
     let sampler = Arc::new(Sampler::new(
         registry.clone(),
         options.recent,
@@ -136,11 +140,12 @@ async fn connection(
     };
     let peer = stream.peer();
     let client = Client { address, peer };
-    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(client.clone());
-        app.clone().oneshot(request)
-    });
+    let service =
+        hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(client.clone());
+            app.clone().oneshot(request)
+        });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

@@ -25,7 +25,9 @@ impl Page {
     /// Puts style and script in their places.
     pub fn new() -> Page {
         Page {
-            html: HTML.replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", SCRIPT),
+            html: HTML
+                .replace("/*STYLE*/", STYLE)
+                .replace("/*SCRIPT*/", SCRIPT),
             policy: format!(
                 "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; \
                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -46,11 +48,22 @@ mod tests {
         assert!(page.html.contains(STYLE) && page.html.contains(SCRIPT));
         assert_eq!(page.html.matches("<script").count(), 1);
         assert_eq!(page.html.matches("<style").count(), 1);
-        for outside in ["http://", "https://", "//cdn", "@import", " onclick=", " style=\""] {
-            let found = page.html.match_indices(outside).map(|(at, _)| &page.html[at..]);
+        for outside in [
+            "http://",
+            "https://",
+            "//cdn",
+            "@import",
+            " onclick=",
+            " style=\"",
+        ] {
+            let found = page
+                .html
+                .match_indices(outside)
+                .map(|(at, _)| &page.html[at..]);
             for text in found {
                 // The name of SVG's own language is no address, and the advice to a person is no request.
-                let known = text.starts_with("http://www.w3.org/2000/svg") || text.starts_with("http://HOST");
+                let known = text.starts_with("http://www.w3.org/2000/svg")
+                    || text.starts_with("http://HOST");
                 assert!(known, "{}", &text[..60]);
             }
         }
@@ -60,7 +73,14 @@ mod tests {
 
     #[test]
     fn nothing_of_the_data_is_ever_taken_as_markup() {
-        for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+        for sink in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+        ] {
             assert!(!SCRIPT.contains(sink), "the script uses {sink}");
         }
     }

@@ -24,6 +24,10 @@ pub fn fault_of(served: &Served, max_staleness: Option<Duration>) -> Result<(), 
     let Served::Replica(replica) = served else {
         return Ok(());
     };
+    if !replica.is_followed() {
+        // Its upstream let it go: that is no fault of what is read here.
+        return Ok(());
+    }
     let status = replica.status();
     let fault = if matches!(status.state, DatabaseState::Failed | DatabaseState::Stopped) {
         "does not run".to_owned()

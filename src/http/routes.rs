@@ -102,14 +102,22 @@ async fn harden(request: Request, next: Next) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
-        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'",
+        ));
     response
 }
 
@@ -131,7 +139,10 @@ async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
         Err(Denied::Unauthenticated(why)) => {
             let mut response = text(StatusCode::UNAUTHORIZED, why + "\n");
             // The first is for browsers: they ask for a name (any) and a password (the token).
-            for way in ["Basic realm=\"walcast\", charset=\"UTF-8\"", "Bearer realm=\"walcast\""] {
+            for way in [
+                "Basic realm=\"walcast\", charset=\"UTF-8\"",
+                "Bearer realm=\"walcast\"",
+            ] {
                 let headers = response.headers_mut();
                 headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(way));
             }
@@ -175,7 +186,11 @@ async fn metrics(State(app): State<Arc<App>>, Extension(caller): Extension<Calle
         collect::scrape(&app.registry, may_see, &app.meters, app.began)
     });
     match scraped.await {
-        Ok(body) => ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], body).into_response(),
+        Ok(body) => (
+            [(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)],
+            body,
+        )
+            .into_response(),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
@@ -190,7 +205,12 @@ async fn page(State(app): State<Arc<App>>) -> Response {
 
 async fn events(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Response {
     let may_see = move |name: &str| caller.may_use(METRICS, name);
-    if !app.registry.list().iter().all(|s| may_see(s.database().name())) {
+    if !app
+        .registry
+        .list()
+        .iter()
+        .all(|s| may_see(s.database().name()))
+    {
         let why = "the status page shows every database, and this client may see only some; /metrics shows those\n";
         return text(StatusCode::FORBIDDEN, why.to_owned());
     }

@@ -97,7 +97,13 @@ pub struct Sampler {
 
 impl Sampler {
     /// Looks for the first time.
-    pub fn new(registry: Registry, recent: Recent, id: String, upstream: String, began: Began) -> Sampler {
+    pub fn new(
+        registry: Registry,
+        recent: Recent,
+        id: String,
+        upstream: String,
+        began: Began,
+    ) -> Sampler {
         let sampler = Sampler {
             registry,
             recent,
@@ -193,7 +199,9 @@ impl Sampler {
         };
         state.history.push(point);
         let errors = self.recent.since(state.next_line);
-        state.next_line = errors.last().map_or(state.next_line, |line| line.number + 1);
+        state.next_line = errors
+            .last()
+            .map_or(state.next_line, |line| line.number + 1);
         if self.ticks.receiver_count() > 0 {
             let tick = Tick {
                 now_ms: time_ms,
@@ -209,7 +217,10 @@ impl Sampler {
             };
             // Who has just left needs nothing.
             let json = json(&tick);
-            let _ = self.ticks.send(Arc::new(Told { json, names: changed }));
+            let _ = self.ticks.send(Arc::new(Told {
+                json,
+                names: changed,
+            }));
         }
     }
 }
@@ -243,7 +254,8 @@ fn summarize(known: &BTreeMap<String, Known>) -> Summary {
 impl Row {
     fn rates(&mut self, before: &Row, seconds: f64) {
         // A database that was taken off and came back counts from zero again.
-        let rate = |now: u64, then: u64| (now.saturating_sub(then) as f64 / seconds * 10.0).round() / 10.0;
+        let rate =
+            |now: u64, then: u64| (now.saturating_sub(then) as f64 / seconds * 10.0).round() / 10.0;
         self.commits_per_second = rate(self.commits, before.commits);
         self.bytes_per_second = rate(self.bytes, before.bytes);
     }

@@ -88,7 +88,9 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
         grpc: listener.local_addr().ok(),
         draining: stop.clone(),
     };
-    let second = second.map(|bound| SecondPort::start(bound, shown)).transpose()?;
+    let second = second
+        .map(|bound| SecondPort::start(bound, shown))
+        .transpose()?;
     let kept = tokio::spawn(keeper.run(hangups, stop.clone()));
     let serving = serve(
         listener,

@@ -3,10 +3,11 @@
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use crate::model::{
-    DatabaseState, DatabaseStatus, Point, Progress, ReplicaStatus, Role, StreamStart,
+    DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role, StreamStart,
 };
 use crate::server::{Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// A name in the registry without a database behind it.
@@ -14,6 +15,7 @@ pub struct Placeholder {
     status: DatabaseStatus,
     orphan: bool,
     points: watch::Sender<Option<Point>>,
+    meters: Arc<Meters>,
 }
 
 /// A status that knows no more than this.
@@ -64,6 +66,7 @@ impl Placeholder {
             status,
             orphan,
             points: watch::Sender::new(None),
+            meters: Arc::default(),
         }
     }
 
@@ -87,6 +90,10 @@ impl Database for Placeholder {
 
     fn status(&self) -> DatabaseStatus {
         self.status.clone()
+    }
+
+    fn meters(&self) -> Arc<Meters> {
+        self.meters.clone()
     }
 
     fn watch(&self) -> watch::Receiver<Option<Point>> {

@@ -47,7 +47,11 @@ impl SecondPort {
     pub(super) fn start(listener: TcpListener, shown: Shown) -> Result<SecondPort, NodeError> {
         let address = listener.local_addr();
         let address = address.map_err(NodeError::system("read the address"))?;
-        let scheme = if shown.security.has_tls() { "https" } else { "http" };
+        let scheme = if shown.security.has_tls() {
+            "https"
+        } else {
+            "http"
+        };
         // For people and programs, whatever the log level is.
         eprintln!("status page on {scheme}://{address}/");
         let end = CancellationToken::new();

@@ -90,7 +90,12 @@ pub async fn serve(
     let shared = Arc::new(Shared::new(registry, &config.limits));
     let (reporter, known) = health::begin(&shared).await;
     let routes = routes(&shared, &reporter, &config)?;
-    let door = Door::new(routes, config.security.clone(), config.limits, config.meters.clone());
+    let door = Door::new(
+        routes,
+        config.security.clone(),
+        config.limits,
+        config.meters.clone(),
+    );
     // Not when the drain begins: hyper closes a connection as soon as its calls have ended, and if the peer has just sent
     // something, TCP resets it, and the peer loses what it has not read yet, such as the last chunk and the status.
     let serving = door.run(listener, shared.closing.clone());

@@ -5,9 +5,8 @@
 // WALCAST_SCREENSHOTS=1 writes the pictures of the README to docs/images.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Scene, missing, picture, poll } from "./kit.mjs";
 
@@ -153,8 +152,9 @@ for (const scheme of ["light", "dark"]) {
 test("a hundred databases can be filtered, and no name is taken as markup", options, async () => {
   const evil = "<img src=x onerror=window.hit=1>";
   const names = Array.from({ length: 99 }, (_, i) => `tenant-${String(i).padStart(3, "0")}`);
-  const databases = [...names, evil].flatMap((name, i) => ["--db", `${name}=${scene.path(`many-${i}.db`)}`]);
-  const many = await scene.walcast("many", "primary", ...databases, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0");
+  const entries = [...names, evil].map((name, i) => `  - {name: ${JSON.stringify(name)}, path: ${JSON.stringify(scene.path(`many-${i}.db`))}}\n`);
+  writeFileSync(scene.path("many.yml"), `listen: 127.0.0.1:0\nhttp-listen: 127.0.0.1:0\ndbs:\n${entries.join("")}`);
+  const many = await scene.walcast("many", "run", "--config", scene.path("many.yml"));
   const page = await scene.page(many.http);
   await headline(page, /^100 databases need a look$/);
   assert.equal(await page.locator("#list > li").count(), 50);

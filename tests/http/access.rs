@@ -18,12 +18,30 @@ fn grant(name: &str, token: &str, databases: &[&str], allow: &[Permission]) -> G
 async fn guarded() -> Running {
     let mut config = options();
     config.access = vec![
-        grant("everything", "token-of-the-monitoring", &[], &[Permission::Metrics]),
-        grant("some", "token-of-one-tenant-0", &["tenants/a.db"], &[Permission::Metrics]),
-        grant("reader", "token-of-a-reader-000", &[], &[Permission::Position]),
+        grant(
+            "everything",
+            "token-of-the-monitoring",
+            &[],
+            &[Permission::Metrics],
+        ),
+        grant(
+            "some",
+            "token-of-one-tenant-0",
+            &["tenants/a.db"],
+            &[Permission::Metrics],
+        ),
+        grant(
+            "reader",
+            "token-of-a-reader-000",
+            &[],
+            &[Permission::Position],
+        ),
     ];
     let security = ServerSecurity::load(&config).expect("good tokens");
-    let databases = [Handle::primary("tenants/a.db"), Handle::primary("tenants/b.db")];
+    let databases = [
+        Handle::primary("tenants/a.db"),
+        Handle::primary("tenants/b.db"),
+    ];
     Running::with(&databases.each_ref(), None, security).await
 }
 
@@ -56,7 +74,13 @@ async fn a_token_is_asked_for_but_not_of_probes() {
         let answer = server.get(path).await;
         assert_eq!(answer.status, 401, "{path}");
         let ways = answer.header("www-authenticate");
-        assert_eq!(ways, ["Basic realm=\"walcast\", charset=\"UTF-8\"", "Bearer realm=\"walcast\""]);
+        assert_eq!(
+            ways,
+            [
+                "Basic realm=\"walcast\", charset=\"UTF-8\"",
+                "Bearer realm=\"walcast\""
+            ]
+        );
         assert!(!answer.body.contains("tenants"), "{}", answer.body);
         for (header, wanted) in [
             ("Bearer not-a-token-of-anyone", 401),
@@ -67,7 +91,11 @@ async fn a_token_is_asked_for_but_not_of_probes() {
         ] {
             let line = format!("authorization: {header}\r\n");
             let answer = server.ask(&format!("GET {path}"), &line).await;
-            assert_eq!(answer.status, wanted, "{path} with {header}: {}", answer.body);
+            assert_eq!(
+                answer.status, wanted,
+                "{path} with {header}: {}",
+                answer.body
+            );
         }
     }
     assert_eq!(server.get("/livez").await.status, 200);
@@ -102,7 +130,9 @@ async fn a_client_of_some_databases_sees_nothing_of_the_others() {
     assert_eq!(events.status, 403);
     assert!(!events.body.contains("tenants/b.db"), "{}", events.body);
     for (path, wanted) in [("a.db", 200), ("b.db", 404), ("c.db", 404)] {
-        let answer = server.ask(&format!("GET /history?database=tenants/{path}"), token).await;
+        let answer = server
+            .ask(&format!("GET /history?database=tenants/{path}"), token)
+            .await;
         assert_eq!(answer.status, wanted, "{path}");
     }
     server.end().await;

@@ -12,7 +12,11 @@ async fn every_answer_is_for_looking_only() {
     let server = Running::start(&[]).await;
     for path in ["/", "/metrics", "/livez", "/readyz", "/nothing"] {
         let answer = server.get(path).await;
-        assert_eq!(answer.status, if path == "/nothing" { 404 } else { 200 }, "{path}");
+        assert_eq!(
+            answer.status,
+            if path == "/nothing" { 404 } else { 200 },
+            "{path}"
+        );
         assert_eq!(answer.header("x-content-type-options"), ["nosniff"]);
         assert_eq!(answer.header("cache-control"), ["no-store"]);
         assert_eq!(answer.header("x-frame-options"), ["DENY"]);
@@ -20,7 +24,9 @@ async fn every_answer_is_for_looking_only() {
         assert!(policy[0].starts_with("default-src 'none'"), "{policy:?}");
         assert!(!policy[0].contains("unsafe"), "{policy:?}");
         for method in ["POST", "PUT", "DELETE", "PATCH"] {
-            let refused = server.ask(&format!("{method} {path}"), "content-length: 0\r\n").await;
+            let refused = server
+                .ask(&format!("{method} {path}"), "content-length: 0\r\n")
+                .await;
             let wanted = if path == "/nothing" { 404 } else { 405 };
             assert_eq!(refused.status, wanted, "{method} {path}");
         }
@@ -62,7 +68,10 @@ impl Events {
 }
 
 fn row<'a>(data: &'a Value, name: &str) -> Option<&'a Value> {
-    data["rows"].as_array()?.iter().find(|row| row["name"] == name)
+    data["rows"]
+        .as_array()?
+        .iter()
+        .find(|row| row["name"] == name)
 }
 
 #[tokio::test]
@@ -80,7 +89,10 @@ async fn a_page_gets_everything_once_and_then_what_changes() {
     let own = row(&full, "own.db").expect("a row");
     assert_eq!(own["replicas"][0]["name"], "copenhagen");
     assert_eq!(own["health"], "ok");
-    assert_eq!(own["position"], "89abcdef01234567/0000000000000003:0000000000000020");
+    assert_eq!(
+        own["position"],
+        "89abcdef01234567/0000000000000003:0000000000000020"
+    );
     let (name, quiet) = events.next().await.expect("an event");
     assert_eq!(name, "tick");
     assert_eq!(quiet["rows"], Value::Array(vec![]), "nothing changed");
@@ -92,8 +104,14 @@ async fn a_page_gets_everything_once_and_then_what_changes() {
     });
     let tick = events.until(|data| row(data, "copy.db").is_some()).await;
     let copy = row(&tick, "copy.db").expect("a row");
-    assert_eq!((&copy["state"], &copy["health"]), (&Value::from("disconnected"), &Value::from("warn")));
-    assert_eq!((&copy["behind"], &copy["stale"]), (&Value::from(12.0), &Value::from(12.0)));
+    assert_eq!(
+        (&copy["state"], &copy["health"]),
+        (&Value::from("disconnected"), &Value::from("warn"))
+    );
+    assert_eq!(
+        (&copy["behind"], &copy["stale"]),
+        (&Value::from(12.0), &Value::from(12.0))
+    );
     assert!(row(&tick, "own.db").is_none(), "it did not change");
     assert_eq!(tick["summary"]["attention"], 1);
     assert_eq!(tick["point"][1], 12.0);
@@ -102,11 +120,16 @@ async fn a_page_gets_everything_once_and_then_what_changes() {
     primary.0.replicas.lock().unwrap()[0].lag_seconds = 7.5;
     let tick = events.until(|data| row(data, "own.db").is_some()).await;
     let own = row(&tick, "own.db").expect("a row");
-    assert_eq!((&own["health"], &own["behind"]), (&Value::from("ok"), &Value::from(7.5)));
+    assert_eq!(
+        (&own["health"], &own["behind"]),
+        (&Value::from("ok"), &Value::from(7.5))
+    );
     assert_eq!(own["replicas"][0]["health"], "warn");
 
     server.registry.remove("copy.db").expect("it is there");
-    let tick = events.until(|data| data["gone"] != Value::Array(vec![])).await;
+    let tick = events
+        .until(|data| data["gone"] != Value::Array(vec![]))
+        .await;
     assert_eq!(tick["gone"], Value::from(vec!["copy.db"]));
     assert_eq!(tick["summary"]["databases"], 1);
     assert_eq!(server.get("/history?database=copy.db").await.status, 404);
@@ -127,11 +150,16 @@ async fn rates_are_of_the_last_second_and_throughput_is_their_sum() {
         status.commits += 50;
     });
     let tick = events.until(|data| row(data, "own.db").is_some()).await;
-    let rate = row(&tick, "own.db").expect("a row")["bytes_per_second"].as_f64().expect("a number");
+    let rate = row(&tick, "own.db").expect("a row")["bytes_per_second"]
+        .as_f64()
+        .expect("a number");
     // The second may have been a long one.
     assert!((1_000.0..=110_000.0).contains(&rate), "{rate}");
     assert_eq!(tick["summary"]["bytes_per_second"].as_f64(), Some(rate));
     let tick = events.until(|data| row(data, "own.db").is_some()).await;
-    assert_eq!(row(&tick, "own.db").expect("a row")["bytes_per_second"], 0.0);
+    assert_eq!(
+        row(&tick, "own.db").expect("a row")["bytes_per_second"],
+        0.0
+    );
     server.end().await;
 }

@@ -10,16 +10,24 @@ use walcast::model::LogHolder;
 
 /// The value of a series, written as in the answer.
 fn value(answer: &Answer, series: &str) -> f64 {
-    let line = answer.body.lines().find_map(|line| line.strip_prefix(series));
+    let line = answer
+        .body
+        .lines()
+        .find_map(|line| line.strip_prefix(series));
     let value = line.unwrap_or_else(|| panic!("no {series} in\n{}", answer.body));
     value.trim().parse().expect("a number")
 }
 
 /// The names of all series, with their types.
 fn families(answer: &Answer) -> BTreeMap<String, String> {
-    let types = answer.body.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let types = answer
+        .body
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
     let pairs = types.filter_map(|line| line.split_once(' '));
-    pairs.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+    pairs
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect()
 }
 
 #[tokio::test]
@@ -28,31 +36,84 @@ async fn every_series_of_a_database_is_there_from_its_start() {
     primary.follow("copenhagen", "1", 0.0);
     let server = Running::start(&[&primary, &replica]).await;
     let answer = server.get("/metrics").await;
-    assert_eq!(answer.header("content-type"), ["text/plain; version=0.0.4; charset=utf-8"]);
+    assert_eq!(
+        answer.header("content-type"),
+        ["text/plain; version=0.0.4; charset=utf-8"]
+    );
     let kinds = families(&answer);
     for (name, kind) in &kinds {
-        let samples: Vec<&str> = answer.body.lines().filter(|line| line.starts_with(name.as_str())).collect();
+        let samples: Vec<&str> = answer
+            .body
+            .lines()
+            .filter(|line| line.starts_with(name.as_str()))
+            .collect();
         assert!(!samples.is_empty(), "{name} has no sample");
-        assert!(name.starts_with("walcast_") || name.starts_with("process_"), "{name}");
-        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        assert!(
+            name.starts_with("walcast_") || name.starts_with("process_"),
+            "{name}"
+        );
+        assert_eq!(
+            kind == "counter",
+            name.ends_with("_total"),
+            "{name} is a {kind}"
+        );
         for line in samples.iter().filter(|line| line.starts_with("walcast_")) {
             let (series, value) = line.rsplit_once(' ').expect("a value");
             if kind == "counter" || kind == "histogram" {
                 assert_eq!(value.parse(), Ok(0.0), "{series}");
             }
             // Labels come from short lists, but for the two names.
-            let labels = series.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
-            for label in labels.split("\",").filter_map(|pair| pair.split('=').next()).filter(|l| !l.is_empty()) {
-                assert!(["database", "replica", "state", "by", "role", "le", "version"].contains(&label), "{series}");
+            let labels = series
+                .split_once('{')
+                .map_or("", |(_, labels)| labels.trim_end_matches('}'));
+            for label in labels
+                .split("\",")
+                .filter_map(|pair| pair.split('=').next())
+                .filter(|l| !l.is_empty())
+            {
+                assert!(
+                    [
+                        "database", "replica", "state", "by", "role", "le", "version"
+                    ]
+                    .contains(&label),
+                    "{series}"
+                );
             }
         }
     }
     assert!(kinds.len() > 35, "{kinds:?}");
-    assert_eq!(value(&answer, "walcast_database_state{database=\"own.db\",state=\"streaming\"}"), 1.0);
-    assert_eq!(value(&answer, "walcast_database_state{database=\"own.db\",state=\"failed\"}"), 0.0);
-    assert_eq!(value(&answer, "walcast_replica_lag_bytes{database=\"own.db\",replica=\"copenhagen\"}"), 32.0);
-    assert_eq!(value(&answer, "walcast_lag_bytes{database=\"copy.db\"}"), 32.0);
-    assert_eq!(value(&answer, "walcast_log_held{database=\"own.db\",by=\"nothing\"}"), 1.0);
+    assert_eq!(
+        value(
+            &answer,
+            "walcast_database_state{database=\"own.db\",state=\"streaming\"}"
+        ),
+        1.0
+    );
+    assert_eq!(
+        value(
+            &answer,
+            "walcast_database_state{database=\"own.db\",state=\"failed\"}"
+        ),
+        0.0
+    );
+    assert_eq!(
+        value(
+            &answer,
+            "walcast_replica_lag_bytes{database=\"own.db\",replica=\"copenhagen\"}"
+        ),
+        32.0
+    );
+    assert_eq!(
+        value(&answer, "walcast_lag_bytes{database=\"copy.db\"}"),
+        32.0
+    );
+    assert_eq!(
+        value(
+            &answer,
+            "walcast_log_held{database=\"own.db\",by=\"nothing\"}"
+        ),
+        1.0
+    );
     assert!(value(&answer, "process_resident_memory_bytes") > 1e6);
     server.end().await;
 }
@@ -76,17 +137,41 @@ async fn what_is_counted_is_shown_in_base_units() {
     let answer = server.get("/metrics").await;
     for (series, wanted) in [
         ("walcast_captured_frames_total{database=\"own.db\"}", 3.0),
-        ("walcast_captured_segment_size_bytes_sum{database=\"own.db\"}", 1000.0),
-        ("walcast_captured_segment_size_bytes_bucket{le=\"256.0\",database=\"own.db\"}", 0.0),
-        ("walcast_captured_segment_size_bytes_bucket{le=\"1024.0\",database=\"own.db\"}", 1.0),
-        ("walcast_captured_segment_size_bytes_bucket{le=\"+Inf\",database=\"own.db\"}", 1.0),
-        ("walcast_capture_duration_seconds_sum{database=\"own.db\"}", 0.003),
-        ("walcast_capture_duration_seconds_count{database=\"own.db\"}", 1.0),
-        ("walcast_log_held{database=\"own.db\",by=\"checkpoint\"}", 1.0),
+        (
+            "walcast_captured_segment_size_bytes_sum{database=\"own.db\"}",
+            1000.0,
+        ),
+        (
+            "walcast_captured_segment_size_bytes_bucket{le=\"256.0\",database=\"own.db\"}",
+            0.0,
+        ),
+        (
+            "walcast_captured_segment_size_bytes_bucket{le=\"1024.0\",database=\"own.db\"}",
+            1.0,
+        ),
+        (
+            "walcast_captured_segment_size_bytes_bucket{le=\"+Inf\",database=\"own.db\"}",
+            1.0,
+        ),
+        (
+            "walcast_capture_duration_seconds_sum{database=\"own.db\"}",
+            0.003,
+        ),
+        (
+            "walcast_capture_duration_seconds_count{database=\"own.db\"}",
+            1.0,
+        ),
+        (
+            "walcast_log_held{database=\"own.db\",by=\"checkpoint\"}",
+            1.0,
+        ),
         ("walcast_log_held{database=\"own.db\",by=\"nothing\"}", 0.0),
         ("walcast_reconnects_total{database=\"copy.db\"}", 2.0),
         ("walcast_checksum_failures_total{database=\"copy.db\"}", 1.0),
-        ("walcast_staleness_seconds{database=\"copy.db\"}", f64::INFINITY),
+        (
+            "walcast_staleness_seconds{database=\"copy.db\"}",
+            f64::INFINITY,
+        ),
         ("walcast_config_reloads_total", 2.0),
         ("walcast_connections ", 4.0),
     ] {
@@ -104,10 +189,21 @@ async fn series_go_with_their_database_and_no_two_are_one() {
     a.follow("a \"quoted\" \\ name\nof two lines", "3", 2.0);
     let server = Running::start(&[&a, &b]).await;
     let answer = server.get("/metrics").await;
-    let series: Vec<&str> = answer.body.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit_once(' ').expect("a value").0).collect();
+    let series: Vec<&str> = answer
+        .body
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .map(|l| l.rsplit_once(' ').expect("a value").0)
+        .collect();
     let unique: BTreeSet<&str> = series.iter().copied().collect();
     assert_eq!(unique.len(), series.len());
-    assert_eq!(value(&answer, "walcast_replica_lag_seconds{database=\"a.db\",replica=\"same (1)\"}"), 1.0);
+    assert_eq!(
+        value(
+            &answer,
+            "walcast_replica_lag_seconds{database=\"a.db\",replica=\"same (1)\"}"
+        ),
+        1.0
+    );
     let odd = r#"walcast_replica_lag_seconds{database="a.db",replica="a \"quoted\" \\ name\nof two lines"}"#;
     assert_eq!(value(&answer, odd), 2.0);
     server.registry.remove("a.db").expect("it is there");
@@ -124,7 +220,9 @@ fn monitoring(file: &str) -> String {
 /// Everything that looks like a metric of ours.
 fn names(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|w| w.starts_with("walcast_") || w.starts_with("process_")).collect()
+    words
+        .filter(|w| w.starts_with("walcast_") || w.starts_with("process_"))
+        .collect()
 }
 
 #[tokio::test]
@@ -151,8 +249,14 @@ async fn rules_dashboard_and_documentation_use_only_metrics_that_exist() {
     let readme = monitoring("README.md");
     // `walcast_a_{b,c}_total` stands for two.
     let told = expand(&readme);
-    for name in families(&answer).keys().filter(|name| name.starts_with("walcast_")) {
-        assert!(told.contains(name.as_str()), "README.md does not tell of {name}");
+    for name in families(&answer)
+        .keys()
+        .filter(|name| name.starts_with("walcast_"))
+    {
+        assert!(
+            told.contains(name.as_str()),
+            "README.md does not tell of {name}"
+        );
     }
     serde_json::from_str::<serde_json::Value>(&monitoring("grafana.json")).expect("JSON");
     server.end().await;
@@ -188,8 +292,13 @@ fn promtool(arguments: &[&str], input: &str) -> Option<String> {
         Ok(child) => child,
         Err(error) => {
             let must = std::env::var("WALCAST_REQUIRE_ALL").as_deref() == Ok("1");
-            assert!(!must, "SKIP is a failure here (WALCAST_REQUIRE_ALL=1): promtool: {error}");
-            eprintln!("\n##### SKIPPED: promtool (Debian's prometheus) is missing: {error} #####\n");
+            assert!(
+                !must,
+                "SKIP is a failure here (WALCAST_REQUIRE_ALL=1): promtool: {error}"
+            );
+            eprintln!(
+                "\n##### SKIPPED: promtool (Debian's prometheus) is missing: {error} #####\n"
+            );
             return None;
         }
     };

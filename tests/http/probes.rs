@@ -40,7 +40,11 @@ async fn a_process_is_ready_once_its_replicas_were_level_and_stays_so() {
     assert_eq!(ready(&server).await.0, 503);
     let alive = server.get("/livez").await;
     assert_eq!(alive.status, 200, "a restart would not make it better");
-    assert!(alive.body.contains("copy.db: failed: nobody listens"), "{}", alive.body);
+    assert!(
+        alive.body.contains("copy.db: failed: nobody listens"),
+        "{}",
+        alive.body
+    );
     server.end().await;
 }
 
@@ -53,7 +57,10 @@ async fn age_counts_where_a_limit_is_set() {
     replica.set(|status| status.staleness_seconds = 10.5);
     let (status, body) = ready(&server).await;
     assert_eq!(status, 503);
-    assert!(body.contains("last level with its primary 10.5 s ago, 10 s are allowed"), "{body}");
+    assert!(
+        body.contains("last level with its primary 10.5 s ago, 10 s are allowed"),
+        "{body}"
+    );
     server.end().await;
 }
 
@@ -74,7 +81,10 @@ async fn which_replicas_count_can_be_chosen_while_it_runs() {
     assert_eq!(ready(&server).await.0, 503);
     server.readiness.send_replace(named("c.db"));
     let (status, body) = ready(&server).await;
-    assert_eq!((status, body.as_str()), (503, "not ready\nc.db: is not here\n"));
+    assert_eq!(
+        (status, body.as_str()),
+        (503, "not ready\nc.db: is not here\n")
+    );
     server.draining.cancel();
     server.readiness.send_replace(Readiness::Any);
     assert_eq!(

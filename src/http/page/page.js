@@ -2,7 +2,10 @@
 "use strict";
 // All text of the server goes through textContent: a database may be called anything.
 const $ = (id) => document.getElementById(id);
-const PAGE = 50, WINDOW = 600000, SILENT = 4000;
+const PAGE = 50, SILENT = 4000;
+// Charts show what there is, in steps: the axis of a server that has just begun is not all empty.
+const SPANS = [[60000, "minute", "1 min ago"], [180000, "three minutes", "3 min ago"], [600000, "ten minutes", "10 min ago"]];
+const WINDOW = 600000;
 const RANK = { ok: 0, work: 1, warn: 2, bad: 3 };
 const model = { server: {}, summary: null, rows: new Map(), history: [], errors: [], now: 0 };
 const view = { open: new Set(), limit: PAGE, items: new Map(), histories: new Map(), heard: 0, link: "wait" };
@@ -99,7 +102,7 @@ class Chart {
     const grid = [25, 50, 75].map((y) => s("path", { class: "grid", d: `M0 ${y}H100` }));
     this.svg = s("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" }, ...grid, this.area, this.line, this.cross);
     this.plot = h("div", { className: "plot" }, this.svg, this.top);
-    this.left = h("span", {}, "10 min ago"); this.title = title; this.figure = figure;
+    this.left = h("span", {}); this.title = title; this.figure = figure;
     figure.replaceChildren(h("figcaption", {}, h("span", {}, title), this.value), this.plot, h("div", { className: "axis", "aria-hidden": "true" }, this.left, h("span", {}, "now")));
     figure.setAttribute("role", "group");
     this.plot.addEventListener("pointermove", (event) => { this.hover = event.offsetX / this.plot.clientWidth; this.read(); });
@@ -107,26 +110,30 @@ class Chart {
   }
   draw(points, now) {
     this.points = points; this.now = now;
+    const age = now - Math.max(now - WINDOW, model.server.started_ms);
+    const [width, what, left] = SPANS.find(([size]) => age <= size) || SPANS[2];
+    this.width = width;
+    put(this.left, left); put($("h-charts"), "The last " + what);
     let max = this.floor;
     for (const p of points) if (p[this.at] > max) max = p[this.at];
     this.max = max;
-    const x = (p) => Math.max(0, 100 - ((now - p[0]) / WINDOW) * 100).toFixed(2);
+    const x = (p) => Math.max(0, 100 - ((now - p[0]) / width) * 100).toFixed(2);
     const y = (value) => (100 - (value / max) * 92).toFixed(2);
     let line = "", before = null;
     for (const p of points) {
-      if (now - p[0] > WINDOW) continue;
+      if (now - p[0] > width) continue;
       // Where nothing is told it was quiet, or nobody looked.
       if (before && p[0] - before[0] > 3500) line += `L${x([before[0] + 1000])} 100L${x([p[0] - 1000])} 100`;
       line += `${line ? "L" : "M"}${x(p)} ${y(p[this.at])}`;
       before = p;
     }
     this.line.setAttribute("d", line);
-    const first = points.find((p) => now - p[0] <= WINDOW);
+    const first = points.find((p) => now - p[0] <= width);
     this.area.setAttribute("d", line && first ? `${line}L${x(before)} 100L${x(first)} 100Z` : "");
     put(this.top, plain(this.format(max)));
     const last = before ? before[this.at] : 0;
     this.plot.classList.toggle("late", this.at === 1 && last > 5);
-    this.figure.setAttribute("aria-label", `${this.title}: now ${plain(this.format(last))}, at most ${plain(this.format(max === this.floor ? Math.max(0, ...points.map((p) => p[this.at])) : max))} in the last ten minutes`);
+    this.figure.setAttribute("aria-label", `${this.title}: now ${plain(this.format(last))}, at most ${plain(this.format(max === this.floor ? Math.max(0, ...points.map((p) => p[this.at])) : max))} in the last ${what}`);
     this.read();
   }
   read() {
@@ -136,7 +143,7 @@ class Chart {
       put(this.value, last ? plain(this.format(last[this.at])) : "");
       return;
     }
-    const time = this.now - (1 - this.hover) * WINDOW;
+    const time = this.now - (1 - this.hover) * this.width;
     let best = this.points[0];
     for (const p of this.points) if (Math.abs(p[0] - time) < Math.abs(best[0] - time)) best = p;
     this.cross.setAttribute("d", `M${this.hover * 100} 0V100`);
@@ -231,7 +238,7 @@ class Item {
     this.element = h("li", {}, this.button, this.detail);
     this.element.dataset.database = row.name;
     this.button.addEventListener("click", () => this.toggle());
-    this.name.replaceChildren(row.name, h("small", {}, row.role));
+    this.name.replaceChildren(row.name, " ", h("small", {}, row.role));
   }
   toggle() {
     const open = !view.open.has(this.row.name);
