@@ -22,6 +22,7 @@ mod plan;
 mod reload;
 mod signals;
 
+pub use application::abandon as abandon_application;
 pub use error::NodeError;
 pub use reload::Source;
 
