@@ -1,9 +1,9 @@
 //! `--db [NAME=]PATH`.
 
 use super::exit::{Exit, Failure};
-use crate::config::parse_name;
+use crate::config::{identity, parse_name};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// One database on the command line.
@@ -39,23 +39,6 @@ impl FromStr for DatabaseArg {
         let name = parse_name(&name)
             .map_err(|why| format!("{why}; for a path that contains '=' write NAME=PATH"))?;
         Ok(DatabaseArg { name, path })
-    }
-}
-
-/// The file itself, however the path is written; the path if there is no file yet.
-fn identity(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if let Ok(real) = absolute.canonicalize() {
-        return real;
-    }
-    match (
-        absolute
-            .parent()
-            .and_then(|parent| parent.canonicalize().ok()),
-        absolute.file_name(),
-    ) {
-        (Some(parent), Some(name)) => parent.join(name),
-        _ => absolute,
     }
 }
 
