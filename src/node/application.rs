@@ -161,12 +161,13 @@ fn code_of(status: ExitStatus) -> u8 {
 }
 
 /// Waits until the application may begin.
-async fn ready(registry: &Registry, mut settled: watch::Receiver<bool>) {
+async fn ready(registry: &Registry, settled: watch::Receiver<bool>) {
     let mut said = Instant::now();
-    // An error means that the server ends: there is nothing to wait for.
-    let known = settled.wait_for(|settled| *settled).await.is_ok();
-    while known {
-        let waited_for: Vec<String> = registry.list().iter().filter_map(pending).collect();
+    loop {
+        let mut waited_for: Vec<String> = registry.list().iter().filter_map(pending).collect();
+        if !*settled.borrow() {
+            waited_for.push("the first look at all directories and upstreams".to_owned());
+        }
         if waited_for.is_empty() {
             return;
         }

@@ -220,6 +220,81 @@ fn on_a_replica_it_begins_once_the_copies_have_caught_up() {
     );
 }
 
+/// Presses Ctrl-C on the terminal of a walcast, waits until the application counted it, and ends walcast with SIGTERM.
+const TERMINAL: &str = r#"
+import os, pty, signal, sys, time
+said, args = sys.argv[1], sys.argv[2:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(args[0], args)
+def count():
+    try:
+        return open(said).read()
+    except OSError:
+        return ""
+def until(text):
+    end = time.time() + 60
+    while count() != text:
+        if time.time() > end:
+            sys.exit("%r instead of %r; %r" % (count(), text, os.read(terminal, 10000)))
+        time.sleep(0.01)
+until("0")
+os.write(terminal, b"\x03")
+until("1")
+os.kill(pid, signal.SIGTERM)
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), count())
+"#;
+
+/// Counts SIGINT and goes on; ends at SIGTERM with the count as its code.
+const COUNTER: &str = r#"
+import os, signal, sys
+said, counted = sys.argv[1], 0
+def say():
+    with open(said + ".new", "w") as out:
+        out.write(str(counted))
+    os.rename(said + ".new", said)
+def count(number, frame):
+    global counted
+    counted += 1
+    say()
+signal.signal(signal.SIGINT, count)
+signal.signal(signal.SIGTERM, lambda number, frame: os._exit(10 + counted))
+say()
+while True:
+    signal.pause()
+"#;
+
+#[test]
+fn ctrl_c_on_the_terminal_reaches_the_application_once() {
+    if python::available().is_none() {
+        return;
+    }
+    let scratch = Scratch::new("node-exec-terminal");
+    let (driver, app, said) = (
+        scratch.join("driver.py"),
+        scratch.join("app.py"),
+        scratch.join("count"),
+    );
+    std::fs::write(&driver, TERMINAL).expect("the driver");
+    std::fs::write(&app, COUNTER).expect("the application");
+    let exec = format!("python3 {} {}", app.display(), said.display());
+    let out = std::process::Command::new("python3")
+        .args([&driver, &said])
+        .args([env!("CARGO_BIN_EXE_walcast"), "primary", "--db"])
+        .arg(scratch.join("none.db"))
+        .args(["--listen", "127.0.0.1:0", "--exec", &exec])
+        .output()
+        .expect("run python3");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(
+        text.trim(),
+        "11 1",
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
 #[test]
 fn commands_that_cannot_be_run() {
     let scratch = Scratch::new("node-exec-wrong");
