@@ -99,9 +99,8 @@ impl Databases {
                     self.stop(&name);
                     changed.stopped += 1;
                 }
-                Action::Start(_, spec) if self.is_ending(spec.path()) => {}
-                Action::Start(name, spec) => {
-                    changed.started += usize::from(self.start(name, spec));
+                Action::Start(name) => {
+                    changed.started += usize::from(self.start(name, wanted));
                 }
             }
         }
@@ -131,8 +130,15 @@ impl Databases {
         });
     }
 
-    fn start(&mut self, name: String, spec: Spec) -> bool {
-        let Some(served) = self.serve(&name, &spec) else {
+    /// False if it has to wait, or the server ends.
+    fn start(&mut self, name: String, wanted: &Plan) -> bool {
+        let Some(spec) = wanted
+            .get(&name)
+            .filter(|spec| !self.is_ending(spec.path()))
+        else {
+            return false;
+        };
+        let Some(served) = self.serve(&name, spec) else {
             return false;
         };
         // It can be refused only when the server ends.
@@ -141,7 +147,7 @@ impl Databases {
             self.end(served, identity(spec.path()));
             return false;
         }
-        self.running.insert(name, spec);
+        self.running.insert(name, spec.clone());
         true
     }
 

@@ -25,7 +25,10 @@ fn databases_of_a_directory_come_and_go_while_it_runs() {
     node.wait("t/x/b.db", "streaming");
     let junk = node.wait("junk.db", "waiting");
     assert!(
-        junk["reason"].as_str().expect("text").contains("not a"),
+        junk["reason"]
+            .as_str()
+            .expect("text")
+            .contains("no SQLite database"),
         "{junk}"
     );
     let link = node.wait("link.db", "failed");
