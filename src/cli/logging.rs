@@ -4,6 +4,8 @@ use crate::config::{LogConfig, LogFormat};
 use clap::Args;
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// `--log-level`.
 #[derive(Args, Debug)]
@@ -56,5 +58,8 @@ pub fn start(config: &LogConfig) {
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(stderr.is_terminal())
         .with_writer(std::io::stderr)
+        .finish()
+        // The status page shows the last warnings and errors.
+        .with(crate::http::Recent::of_the_process())
         .init();
 }

@@ -16,6 +16,7 @@ pub struct Placeholder {
     orphan: bool,
     meters: Arc<Meters>,
     points: watch::Sender<Option<Point>>,
+    meters: Arc<Meters>,
 }
 
 /// A status that knows no more than this.
@@ -67,6 +68,7 @@ impl Placeholder {
             orphan,
             meters: Arc::default(),
             points: watch::Sender::new(None),
+            meters: Arc::default(),
         }
     }
 
