@@ -16,7 +16,6 @@ pub struct Placeholder {
     orphan: bool,
     meters: Arc<Meters>,
     points: watch::Sender<Option<Point>>,
-    meters: Arc<Meters>,
 }
 
 /// A status that knows no more than this.
@@ -68,7 +67,6 @@ impl Placeholder {
             orphan,
             meters: Arc::default(),
             points: watch::Sender::new(None),
-            meters: Arc::default(),
         }
     }
 
