@@ -11,6 +11,7 @@ pub fn end_on_panic() {
     std::panic::set_hook(Box::new(move |info| {
         report(info);
         eprintln!("walcast: this is a bug; the process ends so that nothing goes on half-alive");
+        crate::node::abandon_application();
         // The code that Rust itself uses for a panic of the main thread.
         std::process::exit(101);
     }));

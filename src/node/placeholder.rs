@@ -14,8 +14,8 @@ use tokio::sync::watch;
 pub struct Placeholder {
     status: DatabaseStatus,
     orphan: bool,
-    points: watch::Sender<Option<Point>>,
     meters: Arc<Meters>,
+    points: watch::Sender<Option<Point>>,
 }
 
 /// A status that knows no more than this.
@@ -65,8 +65,8 @@ impl Placeholder {
         Placeholder {
             status,
             orphan,
-            points: watch::Sender::new(None),
             meters: Arc::default(),
+            points: watch::Sender::new(None),
         }
     }
 
