@@ -6,6 +6,7 @@ mod certs;
 mod fake;
 mod kit;
 mod limits;
+mod process;
 #[allow(dead_code)]
 #[path = "../e2e/support/proxy.rs"]
 mod proxy;
