@@ -1,8 +1,11 @@
 //! Logging: to stderr, a line for each change of state and none for each commit.
 
+use crate::config::{LogConfig, LogFormat};
 use clap::Args;
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// `--log-level`.
 #[derive(Args, Debug)]
@@ -33,13 +36,30 @@ fn filter(level: &str) -> Result<String, String> {
 }
 
 impl LogArgs {
+    /// The same, as a file would say it.
+    pub fn config(&self) -> LogConfig {
+        LogConfig {
+            level: self.log_level.clone(),
+            format: LogFormat::Text,
+        }
+    }
+
     /// Starts logging.
     pub fn start(&self) {
-        let stderr = std::io::stderr();
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(&self.log_level))
-            .with_ansi(stderr.is_terminal())
-            .with_writer(std::io::stderr)
-            .init();
+        start(&self.config());
     }
+}
+
+/// Starts logging.
+pub fn start(config: &LogConfig) {
+    let filter = directives(&config.level).unwrap_or_else(|| "warn,walcast=info".to_owned());
+    let stderr = std::io::stderr();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(stderr.is_terminal())
+        .with_writer(std::io::stderr)
+        .finish()
+        // The status page shows the last warnings and errors.
+        .with(crate::http::Recent::of_the_process())
+        .init();
 }

@@ -1,15 +1,14 @@
 //! `walcast primary`.
 
 use super::database::{DatabaseArg, refuse_duplicates};
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
 use super::logging::LogArgs;
 use super::security::ServerSecurityArgs;
+use super::serve::{self, ServeArgs};
 use super::units::{parse_duration, parse_size};
-use super::{process, serve};
-use crate::primary::{Primary, PrimaryConfig};
-use crate::server::{Registry, Served, ServerConfig};
+use crate::config::{DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
 use clap::Args;
-use std::sync::Arc;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Capture databases and stream them to replicas
@@ -20,8 +19,7 @@ use std::time::Duration;
 #[command(after_help = "\
 Examples:
   walcast primary --db app.db
-  walcast primary --db /data/app.db --db billing=/data/b.db \\
-    --listen 10.0.0.1:4040 --tls-cert server.pem --tls-key server.key --access-token-file token")]
+  walcast primary --db /data/app.db --db billing=/data/b.db --listen 10.0.0.1:4040")]
 pub struct PrimaryArgs {
     /// A database to capture; repeat it for more. NAME is what replicas ask for; default: the file's name
     #[arg(long = "db", value_name = "[NAME=]PATH", required = true)]
@@ -38,9 +36,8 @@ pub struct PrimaryArgs {
     /// How often replicas hear from an idle primary, 10ms to 1h
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_heartbeat)]
     heartbeat: Duration,
-    /// How long replicas may take to reach the last position when this server shuts down
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
-    drain_timeout: Duration,
+    #[command(flatten)]
+    serve: ServeArgs,
     /// The lasting identity of this server; default: the host's name
     #[arg(long, value_name = "NAME")]
     server_id: Option<String>,
@@ -59,39 +56,26 @@ fn parse_heartbeat(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The host's name.
-fn host_name() -> String {
-    let name = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "walcast".to_owned())
-}
-
-pub(super) fn run(args: PrimaryArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: PrimaryArgs) -> Result<ExitCode, Failure> {
     refuse_duplicates(&args.databases)?;
     args.log.start();
-    process::run_server(async move {
-        let (listener, config) = serve::open(&args.listen, &args.security).await?;
-        let server_id = args.server_id.unwrap_or_else(host_name);
-        let registry = Registry::new(None);
-        for database in args.databases {
-            let primary = Primary::start(PrimaryConfig {
-                name: database.name,
-                path: database.path,
-                retain_bytes: args.retain_size,
-                retain_age: args.retain_age,
-                heartbeat: args.heartbeat,
-                server_id: server_id.clone(),
-            });
-            registry
-                .add(Served::Primary(Arc::new(primary)))
-                .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        }
-        let config = ServerConfig {
-            drain_timeout: args.drain_timeout,
-            ..config
-        };
-        serve::run(listener, registry, config).await
-    })
+    let options = PrimaryOptions {
+        retain_size: args.retain_size,
+        retain_age: args.retain_age,
+        heartbeat: args.heartbeat,
+    };
+    let entry = |database: DatabaseArg| {
+        Entry::Database(DatabaseEntry {
+            name: database.name,
+            path: database.path,
+            upstream: None,
+            primary: options.clone(),
+            replica: ReplicaOptions::default(),
+        })
+    };
+    let entries = args.databases.into_iter().map(entry).collect();
+    let mut config = args.serve.config(args.listen, args.log.config(), entries);
+    args.security.apply(&mut config.server);
+    config.server.server_id = args.server_id;
+    serve::run(config, None)
 }

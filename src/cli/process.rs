@@ -3,7 +3,6 @@
 use super::exit::{Exit, Failure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::future::Future;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Ends the process when any of its threads panics. A task that died alone would leave a server that looks well and
 /// replicates nothing; after a restart everything is proven anew.
@@ -29,13 +28,16 @@ pub fn allow_many_files() {
 
 /// Runs a server's work.
 pub(super) fn run_server<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("walcast-io")
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("start threads: {error}")))?
-        .block_on(work)
+        .map_err(|error| Failure::new(Exit::Failed, format!("start threads: {error}")))?;
+    let result = runtime.block_on(work);
+    // What is not closed by now, after a second signal, is left as a kill would leave it.
+    runtime.shutdown_background();
+    result
 }
 
 /// Runs a small command's work.
@@ -45,26 +47,4 @@ pub(super) fn run_client<T>(work: impl Future<Output = Result<T, Failure>>) -> R
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("start: {error}")))?
         .block_on(work)
-}
-
-/// Listens for SIGTERM and Ctrl-C from now on; the future completes at the first. The second ends the process at once,
-/// as a kill would, which costs nothing but the drain.
-pub(super) fn shutdown() -> Result<impl Future<Output = ()>, Failure> {
-    let fail = |error| Failure::new(Exit::Failed, format!("listen for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            eprintln!("walcast: a second signal: ending now");
-            std::process::exit(Exit::DrainTimedOut as i32);
-        });
-    })
 }

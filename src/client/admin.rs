@@ -64,6 +64,14 @@ impl Admin {
         })
     }
 
+    /// On a connection that is there.
+    pub(super) fn on(link: Link, url: &str) -> Admin {
+        Admin {
+            link,
+            url: url.to_owned(),
+        }
+    }
+
     /// The server's URL.
     pub fn url(&self) -> &str {
         &self.url

@@ -1,7 +1,7 @@
 //! A replica's connection to its upstream.
 
-use super::ClientError;
 use super::endpoint::{Link, plain};
+use super::{Admin, ClientError};
 use crate::config::UpstreamEntry;
 use crate::model::{Message, Progress, StreamStart};
 use crate::wire::pb;
@@ -38,6 +38,11 @@ impl Upstream {
 
     fn client(&self) -> ReplicationServiceClient<Channel> {
         ReplicationServiceClient::new(self.link.channel.clone())
+    }
+
+    /// A client of the other services, on the same connection.
+    pub fn admin(&self) -> Admin {
+        Admin::on(self.link.clone(), &self.url)
     }
 
     /// The server's URL.

@@ -10,7 +10,8 @@ use super::problem::{Place, Problems};
 use super::schema;
 use super::units::{parse_duration, parse_size};
 use super::values::{
-    file, label, mode, parse_heartbeat, parse_name, path, pattern, some_duration, url,
+    file, is_this_machine, label, mode, parse_heartbeat, parse_name, path, pattern, some_duration,
+    url,
 };
 
 /// Keys that only a primary has.
@@ -40,7 +41,7 @@ pub(super) struct Placed {
 }
 
 /// Reads `dbs`.
-pub(super) fn read(top: &Fields<'_>, problems: &Problems) -> Vec<Placed> {
+pub(super) fn read(top: &Fields<'_>, insecure: bool, problems: &Problems) -> Vec<Placed> {
     top.require(
         "dbs",
         "the list of databases, each with a `path` or a `dir`",
@@ -48,12 +49,12 @@ pub(super) fn read(top: &Fields<'_>, problems: &Problems) -> Vec<Placed> {
     let without = "a process without databases has nothing to do";
     let items = top.list("dbs", without).into_iter().flatten();
     items
-        .filter_map(|node| entry(&Fields::of(node, &schema::DB, problems)?))
+        .filter_map(|node| entry(&Fields::of(node, &schema::DB, problems)?, insecure))
         .collect()
 }
 
-fn entry(fields: &Fields<'_>) -> Option<Placed> {
-    let upstream = upstream(fields);
+fn entry(fields: &Fields<'_>, insecure: bool) -> Option<Placed> {
+    let upstream = upstream(fields, insecure);
     let is_replica = fields.get("upstream").is_some();
     if is_replica {
         refuse(
@@ -199,7 +200,7 @@ fn replica(fields: &Fields<'_>) -> ReplicaOptions {
 }
 
 /// The upstream, with the name that a single database has there.
-fn upstream(fields: &Fields<'_>) -> Option<(UpstreamEntry, Option<String>)> {
+fn upstream(fields: &Fields<'_>, insecure: bool) -> Option<(UpstreamEntry, Option<String>)> {
     let upstream = fields.section("upstream", &schema::UPSTREAM)?;
     upstream.require(
         "url",
@@ -212,6 +213,15 @@ fn upstream(fields: &Fields<'_>) -> Option<(UpstreamEntry, Option<String>)> {
     let url = upstream.text("url", url);
     let tls = upstream_tls(&upstream, url.as_deref());
     let token = read_token(&upstream);
+    let plaintext = url
+        .as_ref()
+        .is_some_and(|url| url.starts_with("http://") && !is_this_machine(url));
+    let field = upstream.get("token").or(upstream.get("token-file"));
+    if let (Some(field), true) = (field, plaintext && !insecure) {
+        let text = "a token is not sent to another machine without TLS, where whoever is on the way reads it; write an \
+                    https:// URL, or `insecure: true` at the top of the file if the network itself is private";
+        upstream.problem(field.key, text);
+    }
     let database = upstream.text("database", parse_name);
     let entry = UpstreamEntry {
         url: url?,

@@ -44,6 +44,7 @@ impl<'a> Fields<'a> {
             other => {
                 let what = match section.name {
                     "" => "the file".to_owned(),
+                    "dbs" | "access" => format!("an element of `{}`", section.name),
                     name => format!("`{name}`"),
                 };
                 let text = format!(
@@ -164,7 +165,7 @@ impl<'a> Fields<'a> {
                 "\"{text}\" in quotes is text; write it without them"
             )),
             Ok(number) if digits && (least..=most).contains(&number) => Ok(number),
-            _ if digits => Err(format!("{text} is not within {least} and {most}")),
+            _ if digits => Err(format!("{text} is not between {least} and {most}")),
             _ => Err(format!(
                 "'{text}' is no number; write one from {least} to {most}"
             )),

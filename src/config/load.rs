@@ -151,7 +151,7 @@ fn read_all(
 fn config(top: &Fields<'_>, problems: &Problems) -> Config {
     let server = server::read(top, problems);
     let exec = top.text("exec", command);
-    let entries = entries::read(top, problems);
+    let entries = entries::read(top, server.insecure, problems);
     whole::check_entries(&entries, problems);
     let ready = server::ready_names(top);
     whole::check_readiness(&server.readiness, &ready, &entries, problems);

@@ -21,8 +21,8 @@ pub(super) fn read(file: &Fields<'_>, problems: &Problems) -> ServerOptions {
     let default = ServerOptions::default();
     let tls = tls(file);
     let options = ServerOptions {
-        listen: file.text("listen", parse_listen).unwrap_or(default.listen),
-        http_listen: file.text("http-listen", parse_listen),
+        listen: file.parse("listen", parse_listen).unwrap_or(default.listen),
+        http_listen: file.parse("http-listen", parse_listen),
         insecure: file.boolean("insecure").unwrap_or(default.insecure),
         server_id: file.text("server-id", label),
         drain_timeout: file
@@ -65,42 +65,41 @@ fn limits(file: &Fields<'_>) -> Limits {
     };
     let count = |key| limits.count(key, 1, MANY);
     let duration = |key| limits.parse(key, some_duration);
-    let read = Limits {
+    let streams = count("streams").unwrap_or(default.streams);
+    let connections = count("connections").unwrap_or(default.connections);
+    // Who lowers the whole has not asked for more of the part.
+    let part = |key, default: usize, whole, most: usize| {
+        let number = count(key).unwrap_or(default.min(most));
+        if let (Some(field), true) = (limits.get(key), number > most) {
+            let text =
+                format!("`{key}` ({number}) is above `{whole}` ({most}), of which it is a part");
+            limits.problem(field.value.place, text);
+        }
+        number
+    };
+    Limits {
         request_bytes: limits
             .parse("request-bytes", request_bytes)
             .unwrap_or(default.request_bytes),
-        streams: count("streams").unwrap_or(default.streams),
-        streams_per_client: count("streams-per-client").unwrap_or(default.streams_per_client),
+        streams,
+        streams_per_client: part(
+            "streams-per-client",
+            default.streams_per_client,
+            "streams",
+            streams,
+        ),
         waits: count("waits").unwrap_or(default.waits),
-        connections: count("connections").unwrap_or(default.connections),
-        unauthenticated_connections: count("unauthenticated-connections")
-            .unwrap_or(default.unauthenticated_connections),
+        connections,
+        unauthenticated_connections: part(
+            "unauthenticated-connections",
+            default.unauthenticated_connections,
+            "connections",
+            connections,
+        ),
         handshake_timeout: duration("handshake-timeout").unwrap_or(default.handshake_timeout),
         idle_timeout: duration("idle-timeout").unwrap_or(default.idle_timeout),
         stall_timeout: duration("stall-timeout").unwrap_or(default.stall_timeout),
-    };
-    for (part, whole, numbers) in [
-        (
-            "streams-per-client",
-            "streams",
-            (read.streams_per_client, read.streams),
-        ),
-        (
-            "unauthenticated-connections",
-            "connections",
-            (read.unauthenticated_connections, read.connections),
-        ),
-    ] {
-        let field = limits.get(part).or(limits.get(whole));
-        if let (Some(field), true) = (field, numbers.0 > numbers.1) {
-            let text = format!(
-                "`{part}` ({}) is above `{whole}` ({}), of which it is a part",
-                numbers.0, numbers.1
-            );
-            limits.problem(field.value.place, text);
-        }
     }
-    read
 }
 
 fn readiness(file: &Fields<'_>) -> Readiness {
@@ -114,13 +113,12 @@ fn readiness(file: &Fields<'_>) -> Readiness {
             .unwrap_or_default();
         return Readiness::Named(names.into_iter().map(|(_, name)| name).collect());
     }
-    let any = || Readiness::Any;
-    let all = || Readiness::All;
-    let words: [(&str, fn() -> Readiness); 2] = [("any", any), ("all", all)];
+    let any: fn() -> Readiness = || Readiness::Any;
+    let words = [("any", any), ("all", || Readiness::All)];
     let read = |text: &str| {
         word(text, &words)
             .map(|make| make())
-            .map_err(|error| format!("{error} Names of databases stand in a list, [NAME, NAME]"))
+            .map_err(|error| format!("{error}; names of databases stand in a list, [NAME, NAME]"))
     };
     file.parse("readiness", read).unwrap_or_default()
 }

@@ -72,7 +72,7 @@ pub fn write_size(bytes: u64) -> String {
     ];
     let unit = UNITS
         .iter()
-        .find(|(_, factor)| bytes != 0 && bytes % factor == 0);
+        .find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor));
     match unit {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),
         None => format!("{bytes}B"),

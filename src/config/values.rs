@@ -4,7 +4,7 @@ use super::units::parse_duration;
 use crate::model::MAX_NAME;
 use globset::{GlobBuilder, GlobMatcher};
 use http::Uri;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -22,10 +22,13 @@ pub fn parse_listen(text: &str) -> Result<String, String> {
         ))
     };
     if text.contains("://") {
-        return wrong("it has no scheme");
+        return wrong("http:// and what else ends in :// is left out");
     }
     let Some((host, port)) = text.rsplit_once(':') else {
-        return wrong("a port is missing");
+        return wrong(match text.parse::<u16>() {
+            Ok(_) => "the address before the port is missing",
+            Err(_) => "the port is missing",
+        });
     };
     if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err()
     {
@@ -45,7 +48,7 @@ pub fn parse_listen(text: &str) -> Result<String, String> {
     }
     match is_host_name(host) {
         true => Ok(text.to_owned()),
-        false => wrong("that is no name of a host"),
+        false => wrong("what stands before the port is neither an address nor the name of a host"),
     }
 }
 
@@ -56,6 +59,16 @@ pub fn is_beyond_loopback(listen: &str) -> Option<bool> {
         Err(_) if listen.starts_with("localhost:") => Some(false),
         Err(_) => None,
     }
+}
+
+/// Whether a URL's host is this machine, as far as its text shows.
+pub(super) fn is_this_machine(url: &str) -> bool {
+    let host = url.parse::<Uri>().ok().and_then(|uri| {
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+        let address = host.parse::<IpAddr>();
+        Some(host == "localhost" || address.is_ok_and(|ip| ip.to_canonical().is_loopback()))
+    });
+    host == Some(true)
 }
 
 fn is_host_name(host: &str) -> bool {

@@ -5,23 +5,31 @@ use super::model::{Entry, Readiness};
 use super::problem::{Place, Problems};
 use super::values::parse_pattern;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::collections::hash_map::Entry as Slot;
+use std::hash::Hash;
+use std::path::{Component, Path, PathBuf};
 
-/// The file itself, however the path is written; the path if there is no file yet.
+/// The file itself, however its path is written. What does not exist yet is named by the nearest directory that does.
 pub fn identity(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if let Ok(real) = absolute.canonicalize() {
-        return real;
+    for there in absolute.ancestors() {
+        if let Ok(real) = there.canonicalize() {
+            let missing = absolute.strip_prefix(there).unwrap_or(Path::new(""));
+            return join(real, missing);
+        }
     }
-    match (
-        absolute
-            .parent()
-            .and_then(|parent| parent.canonicalize().ok()),
-        absolute.file_name(),
-    ) {
-        (Some(parent), Some(name)) => parent.join(name),
-        _ => absolute,
+    absolute
+}
+
+/// Where nothing exists there are no links, and `..` is what it seems.
+fn join(mut real: PathBuf, missing: &Path) -> PathBuf {
+    for part in missing.components() {
+        match part {
+            Component::ParentDir => drop(real.pop()),
+            part => real.push(part),
+        }
     }
+    real
 }
 
 /// Tells of names and files that are there twice.
@@ -32,14 +40,14 @@ pub(super) fn check_entries(entries: &[Placed], problems: &Problems) {
     for placed in entries {
         match &placed.entry {
             Entry::Database(database) => {
-                if let Some(first) = names.insert(&database.name, placed.name) {
+                if let Some(first) = first(&mut names, database.name.as_str(), placed.name) {
                     let text = format!(
                         "the database in line {} is named {} too; give one of them another `name`",
                         first.line, database.name
                     );
                     problems.add(placed.name, text);
                 }
-                if let Some(first) = files.insert(identity(&database.path), placed.path) {
+                if let Some(first) = first(&mut files, identity(&database.path), placed.path) {
                     let text = format!(
                         "this is the file of the database in line {} too",
                         first.line
@@ -49,7 +57,7 @@ pub(super) fn check_entries(entries: &[Placed], problems: &Problems) {
             }
             Entry::Directory(directory) => {
                 let key = (identity(&directory.dir), directory.pattern.as_str());
-                if let Some(first) = dirs.insert(key, placed.path) {
+                if let Some(first) = first(&mut dirs, key, placed.path) {
                     let text = format!(
                         "the directory in line {} is this one with the same pattern",
                         first.line
@@ -60,6 +68,17 @@ pub(super) fn check_entries(entries: &[Placed], problems: &Problems) {
         }
     }
     check_files_in_directories(&files, &dirs, problems);
+}
+
+/// Where the same was before; where it was not, it is now.
+fn first<K: Eq + Hash>(seen: &mut HashMap<K, Place>, key: K, place: Place) -> Option<Place> {
+    match seen.entry(key) {
+        Slot::Occupied(slot) => Some(*slot.get()),
+        Slot::Vacant(slot) => {
+            slot.insert(place);
+            None
+        }
+    }
 }
 
 /// A file that a directory would pick up too would have two names, and two owners.
@@ -117,5 +136,25 @@ pub(super) fn check_readiness(
             None => format!("`readiness`: no replica in `dbs` has the name {name}"),
         };
         problems.add(*place, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::identity;
+
+    #[test]
+    fn a_file_is_the_same_however_it_is_written() {
+        let here = tempfile::tempdir().expect("a directory");
+        let here = here.path().canonicalize().expect("its name");
+        let file = here.join("f.db");
+        std::fs::write(&file, b"").expect("a file");
+        std::os::unix::fs::symlink(&file, here.join("l.db")).expect("a link");
+        assert_eq!(identity(&here.join("l.db")), file);
+        assert_eq!(identity(&here.join("./f.db")), file);
+        let missing = here.join("no/f.db");
+        assert_eq!(identity(&here.join("no/../no/./f.db")), missing);
+        assert_eq!(identity(&here.join("other/../no/f.db")), missing);
+        assert_ne!(identity(&here.join("f.db/x")), file);
     }
 }

@@ -4,7 +4,9 @@
 
 use super::expand::{Env, expand};
 use super::problem::{Place, Problem, Problems};
-use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use granit_parser::{
+    ErrorKind, Event, Marker, Options, Parser, ScalarStyle, ScanError, Span, StrInput, Tag,
+};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -93,9 +95,14 @@ fn problem(place: Place, text: impl Into<String>) -> Problem {
 }
 
 fn bad_yaml(error: &ScanError) -> Problem {
+    let hint = match error.kind() {
+        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => "; indent with spaces",
+        ErrorKind::UnknownAnchor => "; a value that begins with * stands in quotes",
+        _ => "",
+    };
     problem(
         place(*error.marker()),
-        format!("this is not YAML: {}", error.info()),
+        format!("this is not YAML: {}{hint}", error.info()),
     )
 }
 

@@ -27,7 +27,7 @@ pub use detach::{DetachError, detach_offline};
 
 use crate::client::Upstream;
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Message, Point};
+use crate::model::{DatabaseStatus, Message, Meters, Point};
 use shared::Shared;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -172,6 +172,11 @@ impl Replica {
     /// Everything for `walcast status`.
     pub fn status(&self) -> DatabaseStatus {
         self.shared.status()
+    }
+
+    /// Its counters.
+    pub fn meters(&self) -> Arc<Meters> {
+        self.shared.meters.clone()
     }
 
     /// What readers see now, and each change of it.

@@ -2,7 +2,7 @@
 
 use super::errors::{Reason, Refusal};
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Message, Point, Progress, ReplicaStatus, StreamStart};
+use crate::model::{DatabaseStatus, Message, Meters, Point, Progress, ReplicaStatus, StreamStart};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub trait Database: Send + Sync + 'static {
     fn name(&self) -> &str;
     /// Its state, for people.
     fn status(&self) -> DatabaseStatus;
+    /// Its counters, for metrics.
+    fn meters(&self) -> Arc<Meters>;
     /// Its position: captured on a primary, what readers see on a replica.
     fn watch(&self) -> watch::Receiver<Option<Point>>;
     /// Begins to end it.
@@ -52,6 +54,10 @@ pub trait PrimaryDatabase: Database {
 pub trait ReplicaDatabase: Database {
     /// Whether its readers have ever seen the primary's newest state.
     fn has_caught_up_once(&self) -> bool;
+    /// False for a copy that its upstream let go: it counts neither for health nor for readiness.
+    fn is_followed(&self) -> bool {
+        true
+    }
     /// Ends replication for good and leaves an ordinary database; the position that it holds, if that is known.
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal>;
 }

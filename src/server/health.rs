@@ -41,7 +41,10 @@ fn survey(registry: &Registry) -> BTreeMap<String, bool> {
     let max_staleness = registry.max_staleness();
     for served in registry.list() {
         let state = serves(&served, max_staleness);
-        whole &= state || matches!(served, Served::Primary(_));
+        whole &= match &served {
+            Served::Primary(_) => true,
+            Served::Replica(replica) => state || !replica.is_followed(),
+        };
         states.insert(served.database().name().to_owned(), state);
     }
     states.insert(String::new(), whole);

@@ -3,7 +3,7 @@
 use super::database::{Database, ReplicaDatabase};
 use super::errors::{Reason, Refusal};
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Point};
+use crate::model::{DatabaseStatus, Meters, Point};
 use crate::replica::Replica;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,10 @@ impl Database for Arc<Replica> {
 
     fn status(&self) -> DatabaseStatus {
         Replica::status(self)
+    }
+
+    fn meters(&self) -> Arc<Meters> {
+        Replica::meters(self)
     }
 
     fn watch(&self) -> watch::Receiver<Option<Point>> {
