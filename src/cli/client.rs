@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::process::run_client;
 use super::units::parse_duration;
-use crate::client::{Admin, Health};
+use crate::client::{Admin, Health, Upstream};
 use crate::format::position::Position;
 use clap::Args;
 use std::time::Duration;
@@ -14,6 +14,11 @@ pub struct ServerArg {
     /// The server, such as http://127.0.0.1:4040
     #[arg(long, value_name = "URL")]
     pub server: String,
+}
+
+/// A client of the calls that move whole databases.
+pub(super) fn upstream(url: &str) -> Result<Upstream, Failure> {
+    Ok(Upstream::connect_lazy(url)?)
 }
 
 /// A database of a server.

@@ -47,6 +47,17 @@ pub(super) fn run_client<T>(work: impl Future<Output = Result<T, Failure>>) -> R
         .block_on(work)
 }
 
+/// Runs work that a signal ends in order, so that what it has on disk is cleaned up.
+pub(super) async fn interruptible<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let stop = shutdown()?;
+    tokio::select! {
+        result = work => result,
+        () = stop => Err(Failure::new(Exit::Failed, "interrupted; nothing is left of it")),
+    }
+}
+
 /// Listens for SIGTERM and Ctrl-C from now on; the future completes at the first. The second ends the process at once,
 /// as a kill would, which costs nothing but the drain.
 pub(super) fn shutdown() -> Result<impl Future<Output = ()>, Failure> {

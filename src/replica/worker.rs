@@ -3,11 +3,12 @@
 use super::applier::{Applier, ApplyError};
 use super::follow::Request;
 use super::shared::Shared;
-use super::{Command, detach};
+use super::{Command, CopyView, detach};
 use crate::disk;
 use crate::format::position::Position;
 use crate::model::{DatabaseState, Message};
 use crate::ownership::{self, Ownership};
+use crate::sqlite::WalIndex;
 use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;
 
@@ -47,6 +48,9 @@ pub(super) fn run(shared: &Arc<Shared>, mut commands: Receiver<Command>) {
                 let _ = reply.send(());
             }
             Command::Tick { idle } => worker.tick(idle),
+            Command::View(index, reply) => {
+                let _ = reply.send(worker.view(*index));
+            }
             Command::Detach(reply) => {
                 let _ = reply.send(worker.detach());
                 return;
@@ -135,6 +139,14 @@ impl Worker {
         }
         self.shared
             .set_state(DatabaseState::Disconnected, error.to_string());
+    }
+
+    /// Between two transactions: this thread alone publishes, so the state that is held is the one that is named.
+    fn view(&self, index: WalIndex) -> Result<CopyView, String> {
+        let Some(applier) = &self.applier else {
+            return Err("the database is not open".to_owned());
+        };
+        applier.view(index).map_err(|error| error.to_string())
     }
 
     fn detach(&mut self) -> Result<Option<Position>, String> {

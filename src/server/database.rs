@@ -2,7 +2,9 @@
 
 use super::errors::{Reason, Refusal};
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Message, Point, Progress, ReplicaStatus, StreamStart};
+use crate::model::{
+    CopyMessage, CopyRequest, DatabaseStatus, Message, Point, Progress, ReplicaStatus, StreamStart,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -14,6 +16,9 @@ use tokio_stream::Stream;
 /// The messages of one stream, pulled one by one. Its end without an error: everything up to the drain's position was
 /// sent.
 pub type Messages = Pin<Box<dyn Stream<Item = Result<Message, Refusal>> + Send>>;
+
+/// The messages of one copy, pulled one by one.
+pub type Copies = Pin<Box<dyn Stream<Item = Result<CopyMessage, Refusal>> + Send>>;
 
 /// What both roles have.
 #[tonic::async_trait]
@@ -54,6 +59,8 @@ pub trait PrimaryDatabase: Database {
 pub trait ReplicaDatabase: Database {
     /// Whether its readers have ever seen the primary's newest state.
     fn has_caught_up_once(&self) -> bool;
+    /// Reads the copy as its readers see it now, at one position.
+    async fn read_copy(&self, request: CopyRequest) -> Result<Copies, Refusal>;
     /// Ends replication for good and leaves an ordinary database; the position that it holds, if that is known.
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal>;
 }

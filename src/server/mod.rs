@@ -4,6 +4,7 @@
 //! both roles, and tests can serve a database that does exactly what a row of docs/protocol.md is about.
 
 mod admin;
+mod copy;
 mod database;
 mod errors;
 mod health;
@@ -16,7 +17,7 @@ mod replication;
 mod shared;
 
 pub use database::{
-    Database, Messages, PrimaryDatabase, Registry, RegistryError, ReplicaDatabase, Served,
+    Copies, Database, Messages, PrimaryDatabase, Registry, RegistryError, ReplicaDatabase, Served,
 };
 pub use errors::{Reason, Refusal};
 pub use listen::{Drained, ServeError, ServerConfig, serve};

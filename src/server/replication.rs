@@ -1,15 +1,16 @@
 //! `ReplicationService`: streams to replicas, and their reports.
 
-use super::database::{Messages, PrimaryDatabase};
+use super::database::{Copies, Messages, PrimaryDatabase};
 use super::errors::{Reason, Refusal, draining};
 use super::outgoing::{Source, outgoing};
 use super::shared::{Shared, Slot};
 use crate::format::position::Position;
-use crate::model::{Progress, StreamStart};
+use crate::model::{CopyRequest, Progress, StreamStart};
 use crate::wire::pb;
 use pb::replication_service_server::ReplicationService;
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 pub(super) struct Replication(pub(super) Arc<Shared>);
 
 type Responses = Pin<Box<dyn Stream<Item = Result<pb::StreamResponse, Status>> + Send>>;
+
+type Copied = Pin<Box<dyn Stream<Item = Result<pb::ReadCopyResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ReplicationService for Replication {
@@ -40,6 +43,26 @@ impl ReplicationService for Replication {
         let source = StreamSource {
             messages,
             cut,
+            over: false,
+            _slot: slot,
+        };
+        Ok(Response::new(Box::pin(outgoing(source))))
+    }
+
+    type ReadCopyStream = Copied;
+
+    async fn read_copy(
+        &self,
+        request: Request<pb::ReadCopyRequest>,
+    ) -> Result<Response<Copied>, Status> {
+        let request = CopyRequest::try_from(request.into_inner()).map_err(Refusal::from)?;
+        let served = self.0.registry.find(&request.database)?;
+        let replica = served.replica()?;
+        let slot = self.0.copy_slot()?;
+        let copies = replica.read_copy(request).await?;
+        let source = CopyCall {
+            copies,
+            draining: self.0.draining.clone(),
             over: false,
             _slot: slot,
         };
@@ -104,6 +127,37 @@ impl Source for StreamSource {
             None => {
                 self.over = true;
                 Err(draining().into())
+            }
+        })
+    }
+}
+
+/// One copy, with its place among the streams of this server. Nobody loses anything when it is cut off, so a drain does
+/// not wait for it.
+struct CopyCall {
+    copies: Copies,
+    draining: CancellationToken,
+    over: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Source for CopyCall {
+    type Item = Result<pb::ReadCopyResponse, Status>;
+
+    async fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let message = tokio::select! {
+            biased;
+            () = self.draining.cancelled() => Some(Err(draining())),
+            message = self.copies.next() => message,
+        };
+        Some(match message? {
+            Ok(message) => Ok(message.into()),
+            Err(refusal) => {
+                self.over = true;
+                Err(refusal.into())
             }
         })
     }

@@ -67,6 +67,12 @@ impl Shared {
         })
     }
 
+    /// A place among the streams, for a call that a drain does not wait for.
+    pub(super) fn copy_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.refuse_if_draining()?;
+        take(&self.stream_slots, "streams")
+    }
+
     pub(super) fn report_slot(&self) -> Result<Slot, Refusal> {
         let token = self.reports.token();
         let permit = take(&self.report_slots, "reports of progress")?;
