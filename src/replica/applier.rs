@@ -76,12 +76,18 @@ pub struct Applier {
     policy: super::restart::Policy,
     scrub: super::scrub::Scrub,
     last_sync: Instant,
+    /// Bytes that became visible since the house was kept last.
+    unkept: u64,
 }
 
 /// How long a page-size change waits for readers that use the log, before it gives way and tries later.
 const SEED_PATIENCE: Duration = Duration::from_secs(10);
 /// The durable position is at most this old while commits come in.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// A larger message takes long enough that another thread is worth its wake-up.
+const AT_ONCE: u64 = 64 << 10;
+/// Applied at once, then the house is kept.
+const UNKEPT: u64 = 1 << 20;
 
 impl Applier {
     /// Opens what is there. Errors are worth another try: the operator may mend them.
@@ -105,6 +111,7 @@ impl Applier {
             policy,
             scrub,
             last_sync: Instant::now(),
+            unkept: 0,
         };
         if let Opened::Database {
             local,
@@ -163,11 +170,38 @@ impl Applier {
 
     /// Applies one message. After an error the stream must end; nothing half-done is left.
     pub fn message(&mut self, message: Message) -> Result<(), ApplyError> {
-        let result = self.try_message(message);
+        let result = self.try_message(message).and_then(|()| match self.unkept {
+            0 => Ok(()),
+            _ => self.keep_house(false),
+        });
         if let Err(error) = &result {
             self.give_up_pending(error);
         }
         result
+    }
+
+    /// Whether [`Applier::message_at_once`] may be called: a small commit on a log that has begun and needs no room. Then
+    /// nothing waits for the disk or for readers.
+    pub fn takes_at_once(&self, message: &Message) -> bool {
+        let Message::Chunk(chunk) = message else {
+            return false;
+        };
+        let ready = |local: &Local| {
+            local.log().is_begun() && local.log().bytes() < self.shared.config.wal_soft_limit
+        };
+        chunk.size() <= AT_ONCE
+            && chunk.commit.is_some()
+            && self.machine.is_level()
+            && self.local.as_ref().is_some_and(ready)
+    }
+
+    /// As [`Applier::message`], without the work that may take long: the caller is a task. True if that work is due.
+    pub fn message_at_once(&mut self, message: Message) -> Result<bool, ApplyError> {
+        let result = self.try_message(message);
+        if let Err(error) = &result {
+            self.give_up_pending(error);
+        }
+        result.map(|()| self.unkept >= UNKEPT)
     }
 
     fn try_message(&mut self, message: Message) -> Result<(), ApplyError> {
@@ -266,7 +300,8 @@ impl Applier {
         local.publish(&refs, &mark, || record.note_next(mark))?;
         self.machine.published(mark);
         self.shared.applied(&mark.point, true);
-        self.after_publish()
+        self.after_publish(pages.bytes.len());
+        Ok(())
     }
 
     fn end_snapshot(&mut self, mark: Mark) -> Result<(), ApplyError> {
@@ -282,7 +317,8 @@ impl Applier {
         self.shared.applied(&mark.point, true);
         let (name, position) = (&self.shared.config.name, mark.point.position);
         tracing::info!(database = %name, %position, "snapshot complete");
-        self.after_publish()
+        self.after_publish(0);
+        Ok(())
     }
 
     fn end_fresh(&mut self, mut seed: Box<FreshSeed>, mark: Mark) -> Result<(), ApplyError> {
@@ -324,9 +360,9 @@ impl Applier {
         Ok(())
     }
 
-    fn after_publish(&mut self) -> Result<(), ApplyError> {
+    fn after_publish(&mut self, bytes: usize) {
         self.shared.note_received(self.machine.received());
-        self.keep_house(false)
+        self.unkept += bytes.max(1) as u64;
     }
 
     /// Work between messages: what the checkpointer did, checkpoints, the log's restart, syncs, the scrub.
@@ -339,6 +375,7 @@ impl Applier {
     }
 
     fn keep_house(&mut self, idle: bool) -> Result<(), ApplyError> {
+        self.unkept = 0;
         while let Ok(done) = self.done.1.try_recv() {
             note_done(&self.shared, &mut self.checkpointer, done);
         }

@@ -2,11 +2,12 @@
 
 use super::record::Mark;
 use super::shared::Shared;
+use super::worker::{AtOnce, Worker, at_once};
 use super::{Command, random_u64};
 use crate::client::{MessageStream, Upstream, UpstreamError};
 use crate::format::dbsum::DbSum;
 use crate::model::{DatabaseState, Hello, Message, Progress, StreamStart};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -58,13 +59,19 @@ enum Ended {
     Cleanly,
 }
 
+/// Who follows, and who applies.
+pub(super) struct Follower {
+    pub shared: Arc<Shared>,
+    pub upstream: Upstream,
+    pub commands: mpsc::Sender<Command>,
+    pub worker: Arc<Mutex<Worker>>,
+}
+
 /// Follows until cancelled.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    upstream: Upstream,
-    commands: mpsc::Sender<Command>,
-    cancel: CancellationToken,
-) {
+pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
+    let Follower {
+        shared, commands, ..
+    } = &follower;
     let mut backoff = FIRST_BACKOFF;
     while !cancel.is_cancelled() {
         let began = Instant::now();
@@ -72,15 +79,15 @@ pub(super) async fn run(
         shared.set_session(session.clone());
         let ended = tokio::select! {
             () = cancel.cancelled() => break,
-            ended = stream_once(&shared, &upstream, &commands, &session) => ended,
+            ended = stream_once(&follower, &session) => ended,
         };
-        let Some(ended) = finish(&commands, &session, ended).await else {
+        let Some(ended) = finish(commands, &session, ended).await else {
             break;
         };
         if began.elapsed() > LONGEST_BACKOFF {
             backoff = FIRST_BACKOFF;
         }
-        let wait = describe(&shared, &ended).unwrap_or(backoff);
+        let wait = describe(shared, &ended).unwrap_or(backoff);
         tokio::select! {
             () = cancel.cancelled() => break,
             () = tokio::time::sleep(jitter(wait)) => {}
@@ -135,12 +142,10 @@ fn jitter(wait: Duration) -> Duration {
     wait.mul_f64(0.5 + part)
 }
 
-async fn stream_once(
-    shared: &Arc<Shared>,
-    upstream: &Upstream,
-    commands: &mpsc::Sender<Command>,
-    session: &CancellationToken,
-) -> Ended {
+async fn stream_once(follower: &Follower, session: &CancellationToken) -> Ended {
+    let Follower {
+        shared, commands, ..
+    } = follower;
     let (reply, answer) = oneshot::channel();
     if commands.send(Command::Begin(reply)).await.is_err() {
         return Ended::Here;
@@ -158,20 +163,10 @@ async fn stream_once(
     let start = start_of(shared, &request);
     let stream = tokio::select! {
         () = session.cancelled() => return Ended::Here,
-        stream = upstream.stream(start) => stream,
+        stream = follower.upstream.stream(start) => stream,
     };
     match stream {
-        Ok(stream) => {
-            receive(
-                shared,
-                upstream,
-                commands,
-                session,
-                stream,
-                &request.replica_id,
-            )
-            .await
-        }
+        Ok(stream) => receive(follower, session, stream, &request.replica_id).await,
         Err(error) => Ended::Upstream(error),
     }
 }
@@ -193,13 +188,14 @@ fn start_of(shared: &Shared, request: &Request) -> StreamStart {
 }
 
 async fn receive(
-    shared: &Arc<Shared>,
-    upstream: &Upstream,
-    commands: &mpsc::Sender<Command>,
+    follower: &Follower,
     session: &CancellationToken,
     mut stream: MessageStream,
     replica_id: &str,
 ) -> Ended {
+    let Follower {
+        shared, upstream, ..
+    } = follower;
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut silence = Duration::from_secs(15);
     loop {
@@ -221,6 +217,15 @@ async fn receive(
         }
         let size = payload(&message);
         shared.note_bytes(size);
+        // All permits are back: what was queued before is applied.
+        let message = match room.available_permits() {
+            IN_FLIGHT => match at_once(&follower.worker, message) {
+                AtOnce::Done => continue,
+                AtOnce::Refused => return Ended::Here,
+                AtOnce::Later(message) => message,
+            },
+            _ => message,
+        };
         let permits = u32::try_from(size.clamp(1, IN_FLIGHT)).unwrap_or(u32::MAX);
         let permit = room.clone().acquire_many_owned(permits).await.ok();
         let command = Command::Message {
@@ -228,7 +233,7 @@ async fn receive(
             session: session.clone(),
             permit,
         };
-        if commands.send(command).await.is_err() {
+        if follower.commands.send(command).await.is_err() {
             return Ended::Here;
         }
     }

@@ -86,16 +86,28 @@ impl Log {
         frame_offset(self.header.page_size, self.next + 1)
     }
 
+    /// True once the header is on disk: appending then waits for no sync.
+    pub fn is_begun(&self) -> bool {
+        self.header_written
+    }
+
+    /// Writes the header, if that is not done yet.
+    pub fn begin(&mut self) -> disk::Result<()> {
+        if self.header_written {
+            return Ok(());
+        }
+        self.file
+            .write_all_at("wal.header", &self.header.encode(), 0)?;
+        // Frames of the log before lie behind it. Were they to meet an old header after a power cut, SQLite would play
+        // them back over a newer database: so the header goes first (SQLite ticket ff5be73dee).
+        self.file.sync_data("wal.sync-header")?;
+        self.header_written = true;
+        Ok(())
+    }
+
     /// Appends frames behind all others. On an error none of them count; what lies in the file is beyond the end.
     pub fn append<'a>(&mut self, frames: impl Iterator<Item = NewFrame<'a>>) -> disk::Result<()> {
-        if !self.header_written {
-            self.file
-                .write_all_at("wal.header", &self.header.encode(), 0)?;
-            // Frames of the log before lie behind it. Were they to meet an old header after a power cut, SQLite would
-            // play them back over a newer database: so the header goes first (SQLite ticket ff5be73dee).
-            self.file.sync_data("wal.sync-header")?;
-            self.header_written = true;
-        }
+        self.begin()?;
         let size = FRAME_HEADER_SIZE + self.header.page_size as usize;
         self.buffer.clear();
         let (mut cksum, mut count) = (self.cksum, 0);
@@ -142,7 +154,7 @@ impl Log {
         )
     }
 
-    /// Begins the file anew; its header is written with the first frame. The caller holds the locks for it.
+    /// Begins the file anew; its header is written by [`Log::begin`]. The caller holds the locks for it.
     pub fn restart(&mut self, header: WalHeader) {
         self.header = header;
         self.header_written = false;

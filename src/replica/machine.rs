@@ -148,6 +148,11 @@ impl Machine {
         matches!(self.phase, Phase::Snapshot { .. } | Phase::AwaitSnapshot)
     }
 
+    /// True while commits become visible one by one.
+    pub fn is_level(&self) -> bool {
+        self.phase == Phase::Wal && self.hold.is_none()
+    }
+
     /// A stream begins: a hello must come first.
     pub fn connected(&mut self) {
         self.phase = Phase::AwaitHello;

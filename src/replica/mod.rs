@@ -1,7 +1,8 @@
 //! A replica: follows a primary's stream and keeps a local database that other programs read.
 //!
-//! Three parties: a task that follows the stream ([`follow`]), a thread that owns the local database ([`applier`]), and a
-//! thread that waits for the disk ([`checkpointer`]). The decisions are in [`machine`], which does nothing itself.
+//! Three parties: a task that follows the stream ([`follow`]), a thread that applies it ([`worker`], [`applier`]), and a
+//! thread that waits for the disk ([`checkpointer`]). A commit that comes alone is applied by the task itself, which saves
+//! a wake-up. The decisions are in [`machine`], which does nothing itself.
 
 mod applier;
 mod checkpointer;
@@ -37,7 +38,7 @@ use crate::model::{DatabaseStatus, Message, Point};
 use crate::sqlite::WalIndex;
 use shared::Shared;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -139,9 +140,10 @@ impl Replica {
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (fatal_sender, fatal) = watch::channel(None);
+        let applying = Arc::new(Mutex::new(worker::Worker::new(shared.clone())));
         let worker = tasks.spawn_blocking({
-            let shared = shared.clone();
-            move || worker::run(&shared, receiver)
+            let applying = applying.clone();
+            move || worker::run(&applying, receiver)
         });
         tasks.spawn(async move {
             // A panic of the applier must not look like a quiet replica.
@@ -149,12 +151,13 @@ impl Replica {
                 fatal_sender.send_replace(Some(format!("the applier ended: {error}")));
             }
         });
-        tasks.spawn(follow::run(
-            shared.clone(),
+        let follower = follow::Follower {
+            shared: shared.clone(),
             upstream,
-            commands.clone(),
-            cancel.clone(),
-        ));
+            commands: commands.clone(),
+            worker: applying,
+        };
+        tasks.spawn(follow::run(follower, cancel.clone()));
         tasks.spawn(follow::ticks(commands.clone(), cancel.clone()));
         tasks.close();
         Arc::new(Replica {

@@ -1,4 +1,5 @@
-//! The loop of the applier's thread: opens the database, takes commands one by one, ends in order.
+//! Who applies: a thread that opens the database, takes commands one by one, and ends in order; and, while it has nothing
+//! to do, the task that receives the stream. A commit that comes alone is then visible without another thread's wake-up.
 
 use super::applier::{Applier, ApplyError};
 use super::follow::Request;
@@ -9,22 +10,56 @@ use crate::format::position::Position;
 use crate::model::{DatabaseState, Message};
 use crate::ownership::{self, Ownership};
 use crate::sqlite::WalIndex;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use tokio::sync::mpsc::Receiver;
 
-struct Worker {
+/// The local database, for whoever applies.
+pub(super) struct Worker {
     shared: Arc<Shared>,
     ownership: Option<Ownership>,
     applier: Option<Applier>,
+    /// Something was applied at once since the last tick.
+    active: bool,
 }
 
-pub(super) fn run(shared: &Arc<Shared>, mut commands: Receiver<Command>) {
-    let mut worker = Worker {
-        shared: shared.clone(),
-        ownership: None,
-        applier: None,
+/// How applying at once went.
+pub(super) enum AtOnce {
+    /// It is visible.
+    Done,
+    /// The stream must end; the reason is in the state.
+    Refused,
+    /// It may take long, or the thread is at work: it goes there.
+    Later(Message),
+}
+
+/// One task of the process at a time: a disk that hangs must leave the other I/O threads to the other databases.
+static BUSY: AtomicBool = AtomicBool::new(false);
+
+/// Applies a small message in the calling task. The caller has seen that the thread has no message before it.
+pub(super) fn at_once(worker: &Mutex<Worker>, message: Message) -> AtOnce {
+    let mut worker = match worker.try_lock() {
+        Ok(worker) => worker,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return AtOnce::Later(message),
     };
+    let ready = |applier: &Applier| applier.takes_at_once(&message);
+    if !worker.applier.as_ref().is_some_and(ready) || BUSY.swap(true, Ordering::Acquire) {
+        return AtOnce::Later(message);
+    }
+    let done = worker.message_at_once(message);
+    BUSY.store(false, Ordering::Release);
+    done
+}
+
+fn lock(worker: &Mutex<Worker>) -> MutexGuard<'_, Worker> {
+    // A panic ends the process (`cli::end_on_panic`); where it does not, the checksums judge what was left.
+    worker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn run(worker: &Mutex<Worker>, mut commands: Receiver<Command>) {
     while let Some(command) = commands.blocking_recv() {
+        let mut worker = lock(worker);
         match command {
             Command::Begin(reply) => {
                 let _ = reply.send(worker.begin());
@@ -47,7 +82,10 @@ pub(super) fn run(shared: &Arc<Shared>, mut commands: Receiver<Command>) {
                 // Nobody waits for it where the stream was given up here.
                 let _ = reply.send(());
             }
-            Command::Tick { idle } => worker.tick(idle),
+            Command::Tick { idle } => {
+                let idle = idle && !std::mem::take(&mut worker.active);
+                worker.tick(idle);
+            }
             Command::View(index, reply) => {
                 let _ = reply.send(worker.view(*index));
             }
@@ -58,13 +96,43 @@ pub(super) fn run(shared: &Arc<Shared>, mut commands: Receiver<Command>) {
             Command::Stop => break,
         }
     }
+    let mut worker = lock(worker);
     if let Some(applier) = worker.applier.take() {
         applier.close();
     }
-    shared.set_state(DatabaseState::Stopped, String::new());
+    worker
+        .shared
+        .set_state(DatabaseState::Stopped, String::new());
 }
 
 impl Worker {
+    pub(super) fn new(shared: Arc<Shared>) -> Worker {
+        Worker {
+            shared,
+            ownership: None,
+            applier: None,
+            active: false,
+        }
+    }
+
+    fn message_at_once(&mut self, message: Message) -> AtOnce {
+        let Some(applier) = &mut self.applier else {
+            return AtOnce::Later(message);
+        };
+        self.active = true;
+        match applier.message_at_once(message) {
+            Ok(false) => AtOnce::Done,
+            Ok(true) => {
+                self.shared.wake();
+                AtOnce::Done
+            }
+            Err(error) => {
+                self.failed(&error);
+                AtOnce::Refused
+            }
+        }
+    }
+
     fn begin(&mut self) -> Result<Request, String> {
         if let Err(reason) = self.open() {
             self.shared.set_state(DatabaseState::Failed, reason.clone());
@@ -141,7 +209,8 @@ impl Worker {
             .set_state(DatabaseState::Disconnected, error.to_string());
     }
 
-    /// Between two transactions: this thread alone publishes, so the state that is held is the one that is named.
+    /// Between two transactions: nobody publishes while the worker is locked, so the state that is held is the one that is
+    /// named.
     fn view(&self, index: WalIndex) -> Result<CopyView, String> {
         let Some(applier) = &self.applier else {
             return Err("the database is not open".to_owned());

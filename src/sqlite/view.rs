@@ -34,7 +34,7 @@ pub enum ViewError {
 }
 
 /// How long it waits for a header that is just being written, or for a lock.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A state that is held. Dropping it lets go.
 pub struct View {

@@ -28,7 +28,13 @@ impl Local {
         }
         let done = self.restart_under_ckpt(page_size);
         self.index.unlock(CKPT, Exclusive)?;
-        done
+        let begun = done?;
+        if begun {
+            // Now and not with the next commit, which somebody waits for. The old frames are all in the file: it does
+            // not matter which header they meet.
+            self.log.begin()?;
+        }
+        Ok(begun)
     }
 
     fn restart_under_ckpt(&mut self, page_size: u32) -> Result<bool> {

@@ -2,6 +2,7 @@
 //! would send.
 
 mod apply;
+mod at_once;
 mod faults;
 mod stream;
 
