@@ -17,7 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("ownership", &["disk", "sys", "format"]),
     ("sums", &["disk", "sys", "format"]),
     ("wire", &["model", "format"]),
-    ("config", &["format"]),
+    ("config", &["model", "format"]),
     ("security", &["config"]),
     ("client", &["wire", "security", "config", "model", "format"]),
     (

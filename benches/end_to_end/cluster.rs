@@ -21,12 +21,21 @@ pub const LEVEL: Duration = Duration::from_secs(300);
 /// Larger ones are compared by their checksums alone: SQLite gives an image of at most 2 GB.
 const COMPARED: u64 = 1 << 30;
 
-/// A walcast with one database.
+/// A walcast.
 pub struct Server {
     pub process: Process,
+    /// Its first database.
     pub path: PathBuf,
-    admin: Admin,
+    pub admin: Admin,
     name: String,
+}
+
+/// A thread of its own answers the servers' keepalives while this one waits for other things.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?)
 }
 
 /// A primary with its replicas. All end when it is dropped.
@@ -40,13 +49,10 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a primary on a database and `replicas` replicas, and waits until they are level.
     pub fn start(root: &Path, db: &Path, replicas: usize) -> anyhow::Result<Cluster> {
-        // A thread of its own answers the servers' keepalives while this one waits for other things.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
+        let runtime = runtime()?;
         let args = ["primary"].map(OsString::from).to_vec();
-        let primary = Server::start(&runtime, root, "primary", db, args)?;
+        let databases = [(NAME.to_owned(), db.to_owned())];
+        let primary = Server::start(&runtime, root, "primary", &databases, args)?;
         let mut cluster = Cluster {
             primary,
             replicas: Vec::new(),
@@ -70,24 +76,15 @@ impl Cluster {
         let args = ["replica", "--upstream", upstream, "--name", name]
             .map(OsString::from)
             .to_vec();
-        let path = directory.join(NAME);
-        let server = Server::start(&self.runtime, &self.root, name, &path, args)?;
+        let databases = [(NAME.to_owned(), directory.join(NAME))];
+        let server = Server::start(&self.runtime, &self.root, name, &databases, args)?;
         self.replicas.push(server);
         Ok(self.replicas.len() - 1)
     }
 
     /// Ends a replica, as an operator would; its files stay.
     pub fn stop_replica(&mut self, number: usize) -> anyhow::Result<()> {
-        let mut server = self.replicas.remove(number);
-        server.process.terminate();
-        let deadline = Instant::now() + READY;
-        while server.process.ended().is_none() {
-            if Instant::now() > deadline {
-                bail!("{} does not end", server.name);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
+        self.replicas.remove(number).end(READY)
     }
 
     /// The primary's position: all that was committed before this call.
@@ -185,17 +182,21 @@ impl Cluster {
 }
 
 impl Server {
-    fn start(
+    /// Starts it, and waits only until it listens. `args` begin with the command; the databases, at least one, go
+    /// behind them.
+    pub fn start(
         runtime: &Runtime,
         root: &Path,
         name: &str,
-        path: &Path,
+        databases: &[(String, PathBuf)],
         mut args: Vec<OsString>,
     ) -> anyhow::Result<Server> {
-        let mut database = OsString::from(format!("{NAME}="));
-        database.push(path);
-        args.extend(["--listen", "127.0.0.1:0", "--db"].map(OsString::from));
-        args.push(database);
+        args.extend(["--listen", "127.0.0.1:0"].map(OsString::from));
+        for (database, path) in databases {
+            let mut database = OsString::from(format!("{database}="));
+            database.push(path);
+            args.extend(["--db".into(), database]);
+        }
         let mut process =
             Process::start(&program(), name, &root.join(format!("{name}.log")), &args)?;
         let deadline = Instant::now() + READY;
@@ -212,9 +213,22 @@ impl Server {
         let admin = runtime.block_on(async { Admin::connect_lazy(&url) })?;
         Ok(Server {
             process,
-            path: path.to_owned(),
+            path: databases[0].1.clone(),
             admin,
             name: name.to_owned(),
         })
+    }
+
+    /// Ends it, as an operator would; its files stay.
+    pub fn end(&mut self, patience: Duration) -> anyhow::Result<()> {
+        self.process.terminate();
+        let deadline = Instant::now() + patience;
+        while self.process.ended().is_none() {
+            if Instant::now() > deadline {
+                bail!("{} does not end", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 }

@@ -84,7 +84,9 @@ fn lags(committed: &[u64], seen: &[u64]) -> anyhow::Result<Seen> {
     if seen.len() != committed.len() {
         bail!("a reader saw {} commits of {}", seen.len(), committed.len());
     }
-    let skip = committed.len() / WARM_UP;
+    // Rows that were there before have no time.
+    let before = committed.iter().take_while(|at| **at == 0).count();
+    let skip = before + (committed.len() - before) / WARM_UP;
     // A reader may see a commit before the application has read the clock.
     let mut lags: Vec<u64> = committed
         .iter()

@@ -18,6 +18,7 @@ mod reader;
 mod report;
 mod snapshot;
 mod steady;
+mod thousand;
 mod throughput;
 
 use clap::{Parser, ValueEnum};
@@ -72,6 +73,8 @@ enum Scenario {
     Catchup,
     /// CPU time and memory when nothing happens
     Idle,
+    /// 1,000 databases in one process, ten of them busy
+    Thousand,
     /// A query on a replica, beside the same on a plain copy
     Reader,
 }
@@ -88,6 +91,7 @@ impl Scenario {
             Scenario::Snapshot => snapshot::run(context),
             Scenario::Catchup => steady::catchup(context),
             Scenario::Idle => steady::idle(context),
+            Scenario::Thousand => thousand::run(context),
             Scenario::Reader => reader::run(context),
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Clock ticks in a second in /proc (USER_HZ, 100 on every Linux that Rust runs on).
 const TICKS: f64 = 100.0;
@@ -19,6 +19,45 @@ pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let field = |n: usize| fields.split_whitespace().nth(n - 3)?.parse::<f64>().ok();
     let ticks = field(14).zip(field(15)).context("read CPU times")?;
     Ok((ticks.0 + ticks.1) / TICKS)
+}
+
+/// What processes use of the processor, from a moment on.
+pub struct Processor<const N: usize> {
+    pids: [u32; N],
+    used: [f64; N],
+    since: Instant,
+}
+
+impl<const N: usize> Processor<N> {
+    /// From now on.
+    pub fn of(pids: [u32; N]) -> anyhow::Result<Processor<N>> {
+        let since = Instant::now();
+        let mut used = [0.0; N];
+        for (used, pid) in used.iter_mut().zip(pids) {
+            *used = cpu_seconds(pid)?;
+        }
+        Ok(Processor { pids, used, since })
+    }
+
+    /// Percent of a core since then.
+    pub fn shares(&self) -> anyhow::Result<[f64; N]> {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let mut shares = self.used;
+        for (share, pid) in shares.iter_mut().zip(self.pids) {
+            *share = (cpu_seconds(pid)? - *share) * 100.0 / seconds;
+        }
+        Ok(shares)
+    }
+}
+
+/// Threads of a process.
+pub fn threads(pid: u32) -> anyhow::Result<f64> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/task"))?.count() as f64)
+}
+
+/// Open descriptors of a process.
+pub fn descriptors(pid: u32) -> anyhow::Result<f64> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count() as f64)
 }
 
 /// A line of /proc/PID/status in MiB: `VmRSS` (now) or `VmHWM` (the most it ever was).

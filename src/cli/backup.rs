@@ -8,8 +8,9 @@ use super::exit::{Exit, Failure};
 use super::process::{interruptible, run_client};
 use super::progress::Progress;
 use super::scratch::Scratch;
+use super::security::ClientSecurityArgs;
 use super::taking::{Source, take_failed};
-use crate::client::ClientError;
+use crate::client::{ClientError, Upstream};
 use crate::model::{CopyMessage, CopyRequest, Point};
 use crate::replica::{LocalCopy, LocalCopyError, Take};
 use clap::Args;
@@ -46,6 +47,8 @@ pub struct BackupArgs {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    security: ClientSecurityArgs,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -74,7 +77,8 @@ async fn from_server(
     server: &str,
     scratch: &Scratch,
 ) -> Result<(Point, PathBuf), Failure> {
-    match Source::open(server, &args.db).await? {
+    let upstream = upstream(server, &args.security)?;
+    match Source::open(&upstream, &args.db).await? {
         Ok(mut source) => {
             let mut take = Take::file(scratch.path(), args.mode);
             source.snapshot(&mut take, "backup", args.quiet).await?;
@@ -82,7 +86,7 @@ async fn from_server(
             taken.ok_or_else(|| Failure::new(Exit::Failed, "no snapshot came to its end"))
         }
         Err(error) if error.reason().as_deref() == Some("NOT_A_PRIMARY") => {
-            from_replica(args, server, scratch).await
+            from_replica(args, &upstream, scratch).await
         }
         Err(error) => Err(error.into()),
     }
@@ -90,7 +94,7 @@ async fn from_server(
 
 async fn from_replica(
     args: &BackupArgs,
-    server: &str,
+    upstream: &Upstream,
     scratch: &Scratch,
 ) -> Result<(Point, PathBuf), Failure> {
     let request = CopyRequest {
@@ -98,9 +102,9 @@ async fn from_replica(
         hashes_only: false,
         lz4: true,
     };
-    let mut copy = upstream(server)?.read_copy(request).await?;
+    let mut copy = upstream.read_copy(request).await?;
     let protocol = |what: &str| {
-        let message = format!("{server}: the server broke the protocol: {what}");
+        let message = format!("{}: the server broke the protocol: {what}", upstream.url());
         Failure::new(Exit::Failed, message)
     };
     let next = async |copy: &mut crate::client::CopyStream| -> Result<_, ClientError> {

@@ -2,6 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::process::run_client;
+use super::security::ClientSecurityArgs;
 use super::units::parse_duration;
 use crate::client::{Admin, Health, Upstream};
 use crate::format::position::Position;
@@ -14,11 +15,22 @@ pub struct ServerArg {
     /// The server, such as http://127.0.0.1:4040
     #[arg(long, value_name = "URL")]
     pub server: String,
+    #[command(flatten)]
+    security: ClientSecurityArgs,
 }
 
-/// A client of the calls that move whole databases.
-pub(super) fn upstream(url: &str) -> Result<Upstream, Failure> {
-    Ok(Upstream::connect_lazy(url)?)
+impl ServerArg {
+    /// A client of that server. Call it inside a tokio runtime.
+    pub fn connect(&self) -> Result<Admin, Failure> {
+        let entry = self.security.entry(&self.server)?;
+        Ok(Admin::connect_to(&entry, self.security.insecure())?)
+    }
+}
+
+/// A client of the calls that move whole databases; its `admin` is one of the others. Call it inside a tokio runtime.
+pub(super) fn upstream(url: &str, security: &ClientSecurityArgs) -> Result<Upstream, Failure> {
+    let entry = security.entry(url)?;
+    Ok(Upstream::connect_to(&entry, security.insecure())?)
 }
 
 /// A database of a server.
@@ -43,7 +55,7 @@ pub struct PositionArgs {
 
 pub(super) fn position(args: PositionArgs) -> Result<Exit, Failure> {
     let position = run_client(async {
-        let admin = Admin::connect_lazy(&args.at.server.server)?;
+        let admin = args.at.server.connect()?;
         Ok(admin.position(&args.at.db).await?)
     })?;
     match position {
@@ -79,7 +91,7 @@ pub struct WaitArgs {
 
 pub(super) fn wait(args: WaitArgs) -> Result<Exit, Failure> {
     let waited = run_client(async {
-        let admin = Admin::connect_lazy(&args.at.server.server)?;
+        let admin = args.at.server.connect()?;
         Ok(admin
             .wait(&args.at.db, args.position, args.max_wait)
             .await?)
@@ -106,7 +118,7 @@ pub struct PauseArgs {
 
 pub(super) fn pause(args: PauseArgs) -> Result<Exit, Failure> {
     let position = run_client(async {
-        let admin = Admin::connect_lazy(&args.at.server.server)?;
+        let admin = args.at.server.connect()?;
         Ok(admin.pause(&args.at.db).await?)
     })?;
     println!("paused at {position}");
@@ -122,7 +134,7 @@ pub struct ResumeArgs {
 
 pub(super) fn resume(args: ResumeArgs) -> Result<Exit, Failure> {
     let (position, continuous) = run_client(async {
-        let admin = Admin::connect_lazy(&args.at.server.server)?;
+        let admin = args.at.server.connect()?;
         Ok(admin.resume(&args.at.db).await?)
     })?;
     if continuous {
@@ -153,7 +165,7 @@ pub struct HealthArgs {
 
 pub(super) fn health(args: HealthArgs) -> Result<Exit, Failure> {
     let health = run_client(async {
-        let admin = Admin::connect_lazy(&args.server.server)?;
+        let admin = args.server.connect()?;
         Ok(admin.health(&args.db).await?)
     })?;
     match health {

@@ -1,9 +1,9 @@
 //! `--db [NAME=]PATH`.
 
 use super::exit::{Exit, Failure};
-use crate::wire::MAX_NAME;
+use crate::config::{identity, parse_name};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// One database on the command line.
@@ -35,33 +35,10 @@ impl FromStr for DatabaseArg {
                 .ok_or_else(|| format!("{} has no file name; write NAME=PATH", path.display()))?
                 .to_owned(),
         };
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(format!("a name has 1 to {MAX_NAME} bytes"));
-        }
-        // Also catches a path with '=' in it that has no NAME= before it.
-        if name.contains('/') || name.chars().any(char::is_control) {
-            return Err(format!(
-                "'{name}' is no name: no '/' and no control characters; for a path that contains '=' write NAME=PATH"
-            ));
-        }
+        // Also catches an absolute path with '=' in it that has no NAME= before it.
+        let name = parse_name(&name)
+            .map_err(|why| format!("{why}; for a path that contains '=' write NAME=PATH"))?;
         Ok(DatabaseArg { name, path })
-    }
-}
-
-/// The file itself, however the path is written; the path if there is no file yet.
-fn identity(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if let Ok(real) = absolute.canonicalize() {
-        return real;
-    }
-    match (
-        absolute
-            .parent()
-            .and_then(|parent| parent.canonicalize().ok()),
-        absolute.file_name(),
-    ) {
-        (Some(parent), Some(name)) => parent.join(name),
-        _ => absolute,
     }
 }
 
@@ -110,7 +87,23 @@ mod tests {
             parse("main=/d/a=b.db"),
             Ok(("main".into(), "/d/a=b.db".into()))
         );
-        for wrong in ["", "=", "=x", "name=", "/d/a=b.db", "..", "dir/", "a\nb=c"] {
+        assert_eq!(
+            parse("tenants/a.db=/d/a.db"),
+            Ok(("tenants/a.db".into(), "/d/a.db".into()))
+        );
+        for wrong in [
+            "",
+            "=",
+            "=x",
+            "name=",
+            "/d/a=b.db",
+            "..",
+            "dir/",
+            "a\nb=c",
+            "../x=y",
+            "a//b=y",
+            "a/./b=y",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

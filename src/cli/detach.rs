@@ -2,6 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::process::run_client;
+use super::security::ClientSecurityArgs;
 use crate::client::Admin;
 use crate::format::position::Position;
 use crate::replica::{DetachError, detach_offline};
@@ -24,12 +25,15 @@ pub struct DetachArgs {
     /// The running replica, such as http://127.0.0.1:4041
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    #[command(flatten)]
+    security: ClientSecurityArgs,
 }
 
 pub(super) fn run(args: DetachArgs) -> Result<Exit, Failure> {
     let (position, path) = match &args.server {
         Some(server) => run_client(async {
-            let admin = Admin::connect_lazy(server)?;
+            let entry = args.security.entry(server)?;
+            let admin = Admin::connect_to(&entry, args.security.insecure())?;
             Ok(admin.detach(&args.db).await?)
         })?,
         None => (offline(Path::new(&args.db))?, args.db),

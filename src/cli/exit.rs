@@ -1,6 +1,7 @@
 //! Exit codes. docs/exit-codes.md shows the same table; a test compares the two.
 
 use crate::client::ClientError;
+use crate::security::{ListenError, SecurityError};
 use std::fmt;
 use std::process::ExitCode;
 use tonic::Code;
@@ -13,7 +14,7 @@ Exit codes:
   2  wrong arguments
   3  the server is not reachable, or is shutting down
   4  not reached in time
-  5  refused: no such database, or it is not in a state for that
+  5  refused: no such database, not in a state for that, or not permitted
   6  the time to drain was up before replicas had reached the last position
   7  it could not be found out whether they differ";
 
@@ -31,7 +32,7 @@ pub enum Exit {
     Unreachable = 3,
     /// `walcast wait`: not reached in time.
     NotReached = 4,
-    /// The server refuses: no such database, or not in its state.
+    /// The server refuses: no such database, not in its state, or not permitted.
     Refused = 5,
     /// The time to drain was up before replicas had reached the last position.
     DrainTimedOut = 6,
@@ -73,16 +74,36 @@ impl fmt::Display for Failure {
     }
 }
 
+impl From<SecurityError> for Failure {
+    fn from(error: SecurityError) -> Failure {
+        Failure::new(Exit::Usage, error.to_string())
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Failure {
+        let exit = match error {
+            ListenError::Plaintext { .. } => Exit::Usage,
+            ListenError::Bind { .. } => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         let draining = error.reason().is_some_and(|reason| reason == "DRAINING");
         let exit = match (&error, error.code()) {
-            (ClientError::Url { .. }, _) => Exit::Usage,
+            (ClientError::Url { .. } | ClientError::Security(_), _) => Exit::Usage,
             (ClientError::Unreachable { .. }, _) => Exit::Unreachable,
             _ if draining => Exit::Unreachable,
             (
                 ClientError::Answer { .. },
-                Code::NotFound | Code::FailedPrecondition | Code::Unavailable,
+                Code::NotFound
+                | Code::FailedPrecondition
+                | Code::Unavailable
+                | Code::Unauthenticated
+                | Code::PermissionDenied,
             ) => Exit::Refused,
             _ => Exit::Failed,
         };

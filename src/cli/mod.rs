@@ -3,6 +3,7 @@
 mod backup;
 mod client;
 mod completions;
+mod config;
 mod database;
 mod detach;
 mod exit;
@@ -11,7 +12,9 @@ mod primary;
 mod process;
 mod progress;
 mod replica;
+mod run;
 mod scratch;
+mod security;
 mod serve;
 mod status;
 mod table;
@@ -21,6 +24,7 @@ mod verify;
 
 pub use exit::{Exit, Failure};
 pub use process::{allow_many_files, end_on_panic};
+pub use security::{ClientSecurityArgs, ServerSecurityArgs, UpstreamSecurityArgs};
 
 use crate::demo;
 use clap::{Parser, Subcommand};
@@ -39,8 +43,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArgs),
     Primary(primary::PrimaryArgs),
     Replica(replica::ReplicaArgs),
+    Config(config::ConfigArgs),
     Status(status::StatusArgs),
     Position(client::PositionArgs),
     Wait(client::WaitArgs),
@@ -63,8 +69,10 @@ impl Cli {
     /// Runs the command to its end.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
-            Command::Primary(args) => primary::run(args),
-            Command::Replica(args) => replica::run(args),
+            Command::Run(args) => return ended(run::run(args)),
+            Command::Primary(args) => return ended(primary::run(args)),
+            Command::Replica(args) => return ended(replica::run(args)),
+            Command::Config(args) => config::run(args),
             Command::Status(args) => status::run(args),
             Command::Position(args) => client::position(args),
             Command::Wait(args) => client::wait(args),
@@ -80,14 +88,16 @@ impl Cli {
             Command::DemoWriter(args) => return of_demo(demo::run_writer(args)),
             Command::DemoChild(args) => return of_demo(demo::run_child(args)),
         };
-        match result {
-            Ok(exit) => exit.into(),
-            Err(failure) => {
-                eprintln!("walcast: {failure}");
-                failure.exit().into()
-            }
-        }
+        ended(result.map(ExitCode::from))
     }
+}
+
+/// The exit code of a command, and what it failed of.
+fn ended(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| {
+        eprintln!("walcast: {failure}");
+        failure.exit().into()
+    })
 }
 
 /// The demonstration has exit codes of its own, as 130 for Ctrl-C.
@@ -115,6 +125,10 @@ mod tests {
             "walcast primary --db app.db --db b=other.db --retain-size 512MiB --retain-age 1h30m --heartbeat 500ms",
             "walcast replica --upstream http://127.0.0.1:4040 --db app.db=/replica/app.db --listen 127.0.0.1:4041",
             "walcast replica --upstream http://h:1 --db a --max-staleness 10s --scrub-interval 24h --wal-soft-limit 1MiB",
+            "walcast run --config walcast.yml --no-expand-env --exec true",
+            "walcast run",
+            "walcast primary --db app.db --exec true --http-listen 127.0.0.1:0",
+            "walcast primary --db tenants/a.db=/data/a.db",
             "walcast status --server http://127.0.0.1:4040",
             "walcast status --server http://127.0.0.1:4040 --json",
             "walcast position --server http://127.0.0.1:4041 --db app.db",
@@ -124,6 +138,8 @@ mod tests {
             "walcast detach --server http://h:1 --db app.db",
             "walcast detach --db /replica/app.db",
             "walcast health --server http://h:1",
+            "walcast config check --config walcast.yml --no-expand-env",
+            "walcast config show",
             "walcast demo",
             "walcast verify --primary http://h:1 --replica http://h:2 --db app.db",
             "walcast verify --primary /data/app.db --replica /replica/app.db --json",

@@ -1,14 +1,14 @@
 //! `walcast primary`.
 
 use super::database::{DatabaseArg, refuse_duplicates};
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
 use super::logging::LogArgs;
+use super::security::ServerSecurityArgs;
+use super::serve::{self, ServeArgs};
 use super::units::{parse_duration, parse_size};
-use super::{process, serve};
-use crate::primary::{Primary, PrimaryConfig};
-use crate::server::{Registry, Served, ServerConfig};
+use crate::config::{DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
 use clap::Args;
-use std::sync::Arc;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Capture databases and stream them to replicas
@@ -36,12 +36,13 @@ pub struct PrimaryArgs {
     /// How often replicas hear from an idle primary, 10ms to 1h
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_heartbeat)]
     heartbeat: Duration,
-    /// How long replicas may take to reach the last position when this server shuts down
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
-    drain_timeout: Duration,
+    #[command(flatten)]
+    serve: ServeArgs,
     /// The lasting identity of this server; default: the host's name
     #[arg(long, value_name = "NAME")]
     server_id: Option<String>,
+    #[command(flatten)]
+    security: ServerSecurityArgs,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -55,38 +56,26 @@ fn parse_heartbeat(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The host's name.
-fn host_name() -> String {
-    let name = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "walcast".to_owned())
-}
-
-pub(super) fn run(args: PrimaryArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: PrimaryArgs) -> Result<ExitCode, Failure> {
     refuse_duplicates(&args.databases)?;
     args.log.start();
-    process::run_server(async move {
-        let listener = serve::bind(&args.listen).await?;
-        let server_id = args.server_id.unwrap_or_else(host_name);
-        let primaries = args.databases.into_iter().map(|database| {
-            let primary = Primary::start(PrimaryConfig {
-                name: database.name,
-                path: database.path,
-                retain_bytes: args.retain_size,
-                retain_age: args.retain_age,
-                heartbeat: args.heartbeat,
-                server_id: server_id.clone(),
-            });
-            Served::Primary(Arc::new(primary))
-        });
-        let registry = Registry::new(primaries, None)
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        let config = ServerConfig {
-            drain_timeout: args.drain_timeout,
-            ..ServerConfig::default()
-        };
-        serve::run(listener, registry, config).await
-    })
+    let options = PrimaryOptions {
+        retain_size: args.retain_size,
+        retain_age: args.retain_age,
+        heartbeat: args.heartbeat,
+    };
+    let entry = |database: DatabaseArg| {
+        Entry::Database(DatabaseEntry {
+            name: database.name,
+            path: database.path,
+            upstream: None,
+            primary: options.clone(),
+            replica: ReplicaOptions::default(),
+        })
+    };
+    let entries = args.databases.into_iter().map(entry).collect();
+    let mut config = args.serve.config(args.listen, args.log.config(), entries);
+    args.security.apply(&mut config.server);
+    config.server.server_id = args.server_id;
+    serve::run(config, None)
 }

@@ -29,13 +29,16 @@ pub fn allow_many_files() {
 
 /// Runs a server's work.
 pub(super) fn run_server<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("walcast-io")
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("start threads: {error}")))?
-        .block_on(work)
+        .map_err(|error| Failure::new(Exit::Failed, format!("start threads: {error}")))?;
+    let result = runtime.block_on(work);
+    // What is not closed by now, after a second signal, is left as a kill would leave it.
+    runtime.shutdown_background();
+    result
 }
 
 /// Runs a small command's work.
@@ -58,8 +61,8 @@ pub(super) async fn interruptible<T>(
     }
 }
 
-/// Listens for SIGTERM and Ctrl-C from now on; the future completes at the first. The second ends the process at once,
-/// as a kill would, which costs nothing but the drain.
+/// Listens for SIGTERM and Ctrl-C from now on, for a command; the future completes at the first. The second ends the process
+/// at once.
 pub(super) fn shutdown() -> Result<impl Future<Output = ()>, Failure> {
     let fail = |error| Failure::new(Exit::Failed, format!("listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
@@ -75,7 +78,7 @@ pub(super) fn shutdown() -> Result<impl Future<Output = ()>, Failure> {
                 _ = interrupt.recv() => {}
             }
             eprintln!("walcast: a second signal: ending now");
-            std::process::exit(Exit::DrainTimedOut as i32);
+            std::process::exit(Exit::Failed as i32);
         });
     })
 }

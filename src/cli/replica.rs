@@ -3,13 +3,12 @@
 use super::database::{DatabaseArg, refuse_duplicates};
 use super::exit::{Exit, Failure};
 use super::logging::LogArgs;
+use super::security::{ServerSecurityArgs, UpstreamSecurityArgs};
+use super::serve::{self, ServeArgs};
 use super::units::{parse_duration, parse_size};
-use super::{process, serve};
-use crate::client::Upstream;
-use crate::replica::{Replica, ReplicaConfig};
-use crate::server::{Registry, Served, ServerConfig};
+use crate::config::{DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
 use clap::Args;
-use std::sync::Arc;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Keep copies of a primary's databases that other programs read
@@ -47,28 +46,17 @@ pub struct ReplicaArgs {
     /// Size of a copy's -wal file from which applying waits for readers to end
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     wal_hard_limit: u64,
-    /// How long ending may take when this server shuts down
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
-    drain_timeout: Duration,
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(flatten)]
+    security: ServerSecurityArgs,
+    #[command(flatten)]
+    upstream_security: UpstreamSecurityArgs,
     #[command(flatten)]
     log: LogArgs,
 }
 
-impl ReplicaArgs {
-    fn config(&self, database: &DatabaseArg) -> ReplicaConfig {
-        let mut config = ReplicaConfig::new(&database.name, database.path.clone(), &self.upstream);
-        if let Some(name) = &self.name {
-            config.replica_name.clone_from(name);
-        }
-        config.max_staleness = self.max_staleness;
-        config.scrub_interval = self.scrub_interval;
-        config.wal_soft_limit = self.wal_soft_limit;
-        config.wal_hard_limit = self.wal_hard_limit;
-        config
-    }
-}
-
-pub(super) fn run(args: ReplicaArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: ReplicaArgs) -> Result<ExitCode, Failure> {
     refuse_duplicates(&args.databases)?;
     if args.wal_soft_limit > args.wal_hard_limit {
         return Err(Failure::new(
@@ -77,21 +65,26 @@ pub(super) fn run(args: ReplicaArgs) -> Result<Exit, Failure> {
         ));
     }
     args.log.start();
-    process::run_server(async move {
-        let upstream = Upstream::connect_lazy(&args.upstream)?;
-        let listener = serve::bind(&args.listen).await?;
-        let replicas = args.databases.iter().map(|database| {
-            Served::Replica(Arc::new(Replica::start(
-                args.config(database),
-                upstream.clone(),
-            )))
-        });
-        let registry = Registry::new(replicas, args.max_staleness)
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        let config = ServerConfig {
-            drain_timeout: args.drain_timeout,
-            ..ServerConfig::default()
-        };
-        serve::run(listener, registry, config).await
-    })
+    let upstream = args.upstream_security.entry(&args.upstream)?;
+    let options = ReplicaOptions {
+        name: args.name,
+        scrub_interval: args.scrub_interval,
+        wal_soft_limit: args.wal_soft_limit,
+        wal_hard_limit: args.wal_hard_limit,
+        ..ReplicaOptions::default()
+    };
+    let entry = |database: DatabaseArg| {
+        Entry::Database(DatabaseEntry {
+            upstream: Some((upstream.clone(), database.name.clone())),
+            name: database.name,
+            path: database.path,
+            primary: PrimaryOptions::default(),
+            replica: options.clone(),
+        })
+    };
+    let entries = args.databases.into_iter().map(entry).collect();
+    let mut config = args.serve.config(args.listen, args.log.config(), entries);
+    args.security.apply(&mut config.server);
+    config.server.max_staleness = args.max_staleness;
+    serve::run(config, None)
 }

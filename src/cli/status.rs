@@ -44,7 +44,7 @@ struct Entry {
 
 pub(super) fn run(args: StatusArgs) -> Result<Exit, Failure> {
     run_client(async {
-        let admin = Admin::connect_lazy(&args.server.server)?;
+        let admin = args.server.connect()?;
         match args.watch {
             Some(interval) => watch::run(&admin, interval, args.json).await,
             None => {

@@ -1,9 +1,8 @@
 //! A primary's stream, as the commands read it that want a database once.
 
-use super::client::upstream;
 use super::exit::{Exit, Failure};
 use super::progress::Progress;
-use crate::client::{ClientError, MessageStream};
+use crate::client::{ClientError, MessageStream, Upstream};
 use crate::format::dbsum::DbSum;
 use crate::model::{Message, Point, StreamStart};
 use crate::replica::{Take, TakeError, Taken};
@@ -21,7 +20,7 @@ pub(super) struct Source {
 impl Source {
     /// Asks for a database. The inner error is the server's answer.
     pub(super) async fn open(
-        url: &str,
+        upstream: &Upstream,
         database: &str,
     ) -> Result<Result<Source, ClientError>, Failure> {
         let host = nix::unistd::gethostname().ok();
@@ -39,10 +38,10 @@ impl Source {
             address: String::new(),
             transient: true,
         };
-        let opened = upstream(url)?.stream(start).await;
+        let opened = upstream.stream(start).await;
         Ok(opened.map(|stream| Source {
             stream,
-            url: url.to_owned(),
+            url: upstream.url().to_owned(),
         }))
     }
 

@@ -5,9 +5,11 @@ mod report;
 mod servers;
 
 use super::exit::{Exit, Failure};
+use super::security::ClientSecurityArgs;
 use super::units::parse_duration;
 use clap::Args;
 use report::Report;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Compare a replica with its primary, page by page, at one position
@@ -44,6 +46,11 @@ pub struct VerifyArgs {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    security: ClientSecurityArgs,
+    /// The replica's token in its first line, where that is another than the primary's
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    replica_token_file: Option<PathBuf>,
 }
 
 fn is_url(text: &str) -> bool {

@@ -1,6 +1,8 @@
 //! The client behind the commands: one call each, with a time limit, in domain types.
 
-use super::{ClientError, endpoint};
+use super::ClientError;
+use super::endpoint::{Link, plain};
+use crate::config::UpstreamEntry;
 use crate::format::position::Position;
 use crate::model::{DatabaseStatus, ReplicaStatus};
 use crate::wire::{WireError, parse_position, pb};
@@ -41,19 +43,33 @@ pub enum Health {
 /// A client for the services of those who operate and watch.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    channel: Channel,
+    link: Link,
     url: String,
 }
 
 type Result<T> = std::result::Result<T, ClientError>;
 
 impl Admin {
-    /// Checks the URL; connects with the first call. Call it inside a tokio runtime.
+    /// Plaintext, without a token. Checks the URL; connects with the first call. Call it inside a tokio runtime.
     pub fn connect_lazy(url: &str) -> Result<Admin> {
+        Admin::connect_to(&plain(url), false)
+    }
+
+    /// With certificates and a token; checks the URL and reads the files, connects with the first call. `insecure`: the
+    /// token may cross a network in plaintext. Call it inside a tokio runtime.
+    pub fn connect_to(entry: &UpstreamEntry, insecure: bool) -> Result<Admin> {
         Ok(Admin {
-            channel: endpoint::connect_lazy(url)?,
-            url: url.to_owned(),
+            link: Link::new(entry, insecure)?,
+            url: entry.url.clone(),
         })
+    }
+
+    /// On a connection that is there.
+    pub(super) fn on(link: Link, url: &str) -> Admin {
+        Admin {
+            link,
+            url: url.to_owned(),
+        }
     }
 
     /// The server's URL.
@@ -62,11 +78,11 @@ impl Admin {
     }
 
     fn positions(&self) -> PositionServiceClient<Channel> {
-        PositionServiceClient::new(self.channel.clone())
+        PositionServiceClient::new(self.link.channel.clone())
     }
 
     fn operations(&self) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(self.channel.clone())
+        AdminServiceClient::new(self.link.channel.clone())
     }
 
     async fn call<T>(
@@ -97,9 +113,12 @@ impl Admin {
 
     /// The position of a database; `None`: it has none yet.
     pub async fn position(&self, database: &str) -> Result<Option<Position>> {
-        let request = pb::GetPositionRequest {
-            database: database.to_owned(),
-        };
+        let request = self
+            .link
+            .request(pb::GetPositionRequest {
+                database: database.to_owned(),
+            })
+            .await?;
         let answer = self
             .call(QUICK, self.positions().get_position(request))
             .await?;
@@ -113,11 +132,14 @@ impl Admin {
         position: Position,
         max_wait: Duration,
     ) -> Result<Waited> {
-        let request = pb::WaitForPositionRequest {
-            database: database.to_owned(),
-            position: position.to_string(),
-            max_wait: Some(prost_types::Duration::try_from(max_wait).unwrap_or_default()),
-        };
+        let request = self
+            .link
+            .request(pb::WaitForPositionRequest {
+                database: database.to_owned(),
+                position: position.to_string(),
+                max_wait: Some(prost_types::Duration::try_from(max_wait).unwrap_or_default()),
+            })
+            .await?;
         let mut positions = self.positions();
         let answer = self
             .call(max_wait + QUICK, positions.wait_for_position(request))
@@ -130,7 +152,7 @@ impl Admin {
 
     /// All databases, by name.
     pub async fn databases(&self) -> Result<Vec<DatabaseStatus>> {
-        let request = pb::ListDatabasesRequest {};
+        let request = self.link.request(pb::ListDatabasesRequest {}).await?;
         let answer = self
             .call(QUICK, self.positions().list_databases(request))
             .await?;
@@ -144,9 +166,12 @@ impl Admin {
 
     /// The replicas of one database, or of all (`""`).
     pub async fn replicas(&self, database: &str) -> Result<Vec<ReplicaStatus>> {
-        let request = pb::ListReplicasRequest {
-            database: database.to_owned(),
-        };
+        let request = self
+            .link
+            .request(pb::ListReplicasRequest {
+                database: database.to_owned(),
+            })
+            .await?;
         let answer = self
             .call(QUICK, self.operations().list_replicas(request))
             .await?;
@@ -160,9 +185,12 @@ impl Admin {
 
     /// Lets a primary let go of a database's files; where capture stopped.
     pub async fn pause(&self, database: &str) -> Result<Position> {
-        let request = pb::PauseDatabaseRequest {
-            database: database.to_owned(),
-        };
+        let request = self
+            .link
+            .request(pb::PauseDatabaseRequest {
+                database: database.to_owned(),
+            })
+            .await?;
         let answer = self
             .call(SLOW, self.operations().pause_database(request))
             .await?;
@@ -171,9 +199,12 @@ impl Admin {
 
     /// Lets a primary take a database's files again; where capture goes on, and whether in the same generation.
     pub async fn resume(&self, database: &str) -> Result<(Position, bool)> {
-        let request = pb::ResumeDatabaseRequest {
-            database: database.to_owned(),
-        };
+        let request = self
+            .link
+            .request(pb::ResumeDatabaseRequest {
+                database: database.to_owned(),
+            })
+            .await?;
         let answer = self
             .call(SLOW, self.operations().resume_database(request))
             .await?;
@@ -183,9 +214,12 @@ impl Admin {
 
     /// Ends the replication of a replica's database; the position that it holds, if that is known, and its file.
     pub async fn detach(&self, database: &str) -> Result<(Option<Position>, String)> {
-        let request = pb::DetachDatabaseRequest {
-            database: database.to_owned(),
-        };
+        let request = self
+            .link
+            .request(pb::DetachDatabaseRequest {
+                database: database.to_owned(),
+            })
+            .await?;
         let answer = self
             .call(SLOW, self.operations().detach_database(request))
             .await?;
@@ -194,10 +228,13 @@ impl Admin {
 
     /// The health of a database, or of the server (`""`), as load balancers see it.
     pub async fn health(&self, database: &str) -> Result<Health> {
-        let request = tonic_health::pb::HealthCheckRequest {
-            service: database.to_owned(),
-        };
-        let mut client = HealthClient::new(self.channel.clone());
+        let request = self
+            .link
+            .request(tonic_health::pb::HealthCheckRequest {
+                service: database.to_owned(),
+            })
+            .await?;
+        let mut client = HealthClient::new(self.link.channel.clone());
         match self.call(QUICK, client.check(request)).await {
             Ok(answer) if answer.status == i32::from(ServingStatus::Serving) => Ok(Health::Serving),
             Ok(_) => Ok(Health::NotServing),

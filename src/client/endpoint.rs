@@ -1,8 +1,21 @@
 //! From a URL to a channel.
 
 use super::ClientError;
+use crate::config::{UpstreamEntry, UpstreamTls};
+use crate::security::{ClientSecurity, SecurityError};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+use tonic::Request;
 use tonic::codegen::http::Uri;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
 /// A stream's flow-control window: several of the largest messages, so that a round trip does not stop the sender.
@@ -11,6 +24,8 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// HTTP/2's default of 16 KiB halves the speed of a snapshot; beyond this size nothing more is gained.
 const FRAME: u32 = 256 << 10;
+/// Headers of an answer: a status with its details, and no more.
+const HEADERS: u32 = 64 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,9 +33,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 fn check(url: &str) -> Result<Uri, &'static str> {
     let uri: Uri = url.parse().map_err(|_| "it does not parse")?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err("this walcast does not speak TLS yet"),
-        Some(_) => return Err("its scheme must be http"),
+        Some("http" | "https") => {}
+        Some(_) => return Err("its scheme must be http or https"),
         None => return Err("it has no scheme"),
     }
     if uri.port_u16().is_none_or(|port| port == 0) {
@@ -32,23 +46,100 @@ fn check(url: &str) -> Result<Uri, &'static str> {
     Ok(uri)
 }
 
-/// One HTTP/2 connection, made when it is first used and made again after it is lost. Call it inside a tokio runtime.
-pub(super) fn connect_lazy(url: &str) -> Result<Channel, ClientError> {
-    let uri = check(url).map_err(|problem| ClientError::Url {
+/// An upstream of which nothing but the URL is known.
+pub(super) fn plain(url: &str) -> UpstreamEntry {
+    UpstreamEntry {
         url: url.to_owned(),
-        problem,
-    })?;
-    Ok(Endpoint::from(uri)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        // A cable that was pulled is noticed in 15 s, on an idle stream too.
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME)
-        .connect_lazy())
+        tls: UpstreamTls::default(),
+        token: None,
+    }
+}
+
+/// One HTTP/2 connection to a server, made when it is first used and made again after it is lost, and what every call on
+/// it carries.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) channel: Channel,
+    security: ClientSecurity,
+}
+
+impl Link {
+    /// Checks the URL and every file that the entry names. Call it inside a tokio runtime.
+    pub(super) fn new(entry: &UpstreamEntry, insecure: bool) -> Result<Link, ClientError> {
+        let uri = check(&entry.url).map_err(|problem| ClientError::Url {
+            url: entry.url.clone(),
+            problem,
+        })?;
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let host = uri.host().unwrap_or_default();
+        let security = ClientSecurity::new(entry, scheme, host, insecure)?;
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let dial = Dial {
+            tcp,
+            security: security.clone(),
+        };
+        let channel = Endpoint::from(uri)
+            .connect_timeout(CONNECT_TIMEOUT)
+            // A cable that was pulled is noticed in 15 s, on an idle stream too.
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
+            .http2_max_header_list_size(HEADERS)
+            .connect_with_connector_lazy(dial);
+        Ok(Link { channel, security })
+    }
+
+    /// A request that says who we are, with the token as its file has it now.
+    pub(super) async fn request<T>(&self, message: T) -> Result<Request<T>, ClientError> {
+        let mut request = Request::new(message);
+        if let Some(value) = self.security.authorization().await? {
+            // A token is checked to be fit for a header when it is read.
+            let mut value = MetadataValue::try_from(value).map_err(|_| {
+                SecurityError::Setting("the token cannot be sent in a header".to_owned())
+            })?;
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Io = Either<TcpStream, TlsStream<TcpStream>>;
+
+/// Makes the connections of a channel.
+#[derive(Clone)]
+struct Dial {
+    tcp: HttpConnector,
+    security: ClientSecurity,
+}
+
+impl tower::Service<Uri> for Dial {
+    type Response = TokioIo<Io>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Io>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.tcp.call(uri);
+        let security = self.security.clone();
+        Box::pin(async move {
+            let stream = connecting.await?.into_inner();
+            Ok(TokioIo::new(if security.is_encrypted() {
+                Either::Right(security.handshake(stream).await?)
+            } else {
+                Either::Left(stream)
+            }))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -61,13 +152,13 @@ mod tests {
             "http://127.0.0.1:4040",
             "http://[::1]:4040/",
             "http://primary.example:80",
+            "https://primary.example:4040",
         ] {
             assert!(check(good).is_ok(), "{good}");
         }
         for (bad, why) in [
             ("127.0.0.1:4040", "scheme"),
             ("primary", "scheme"),
-            ("https://h:1", "TLS"),
             ("ftp://h:1", "http"),
             ("http://h", "port"),
             ("http://h:0", "port"),

@@ -1,5 +1,6 @@
 //! What can go wrong between a client and a server, in words that say what to do.
 
+use crate::security::{SecurityError, TlsFailure, describe_alert};
 use crate::wire::WireError;
 use std::error::Error;
 use std::io;
@@ -21,6 +22,9 @@ pub enum ClientError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A certificate, key or token of ours cannot be used.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// No answer: no connection, or it was lost.
     #[error("{url}: {problem}")]
     Unreachable {
@@ -72,7 +76,7 @@ impl ClientError {
     /// The status code that this error has, or would have.
     pub fn code(&self) -> Code {
         match self {
-            ClientError::Url { .. } => Code::InvalidArgument,
+            ClientError::Url { .. } | ClientError::Security(_) => Code::InvalidArgument,
             ClientError::Unreachable { .. } => Code::Unavailable,
             ClientError::Answer { status, .. } => status.code(),
             ClientError::Wire {
@@ -136,6 +140,10 @@ fn transport_problem(status: &Status) -> Option<String> {
     let mut timed_out = false;
     let mut garbled = false;
     loop {
+        // Says what to do already.
+        if let Some(failure) = error.downcast_ref::<TlsFailure>() {
+            return Some(failure.to_string());
+        }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             refused |= io.kind() == io::ErrorKind::ConnectionRefused;
             timed_out |= io.kind() == io::ErrorKind::TimedOut;
@@ -144,6 +152,17 @@ fn transport_problem(status: &Status) -> Option<String> {
         timed_out |= text.contains("timed out") || text.contains("deadline has elapsed");
         // A TLS server's alert and an HTTP/1 server's answer both read as a frame of absurd size.
         garbled |= text.contains("frame with invalid size");
+        if text.contains("fatal alert")
+            && let Some(problem) = describe_alert(&text)
+        {
+            return Some(problem);
+        }
+        // HTTP/2 has no words for it: nothing that the server could say would pass the data that is not taken.
+        if text.contains("stream no longer needed") {
+            return Some(
+                "the server cut this stream off: nothing of it was taken for longer than its stall-timeout".to_owned(),
+            );
+        }
         match error.source() {
             Some(source) => error = source,
             None => break,
@@ -152,7 +171,7 @@ fn transport_problem(status: &Status) -> Option<String> {
     Some(if refused {
         "connection refused: no server listens there; is it running?".to_owned()
     } else if garbled {
-        "something listens there that does not speak plaintext gRPC; is it a TLS port, or another service?"
+        "something listens there that does not speak plaintext gRPC; is it a TLS port (write https://), or another service?"
             .to_owned()
     } else if timed_out {
         "no answer in time; is the address right, and does a firewall let it through?".to_owned()

@@ -1,6 +1,8 @@
 //! A replica's connection to its upstream.
 
-use super::{ClientError, endpoint};
+use super::endpoint::{Link, plain};
+use super::{Admin, ClientError};
+use crate::config::UpstreamEntry;
 use crate::model::{CopyMessage, CopyRequest, Message, Progress, StreamStart};
 use crate::wire::pb;
 use pb::replication_service_client::ReplicationServiceClient;
@@ -15,18 +17,32 @@ use tonic::transport::Channel;
 /// and connects again by itself when it was lost; each call says if that failed.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    client: ReplicationServiceClient<Channel>,
+    link: Link,
     url: Arc<str>,
 }
 
 impl Upstream {
-    /// Checks the URL; connects nothing yet. Call it inside a tokio runtime.
+    /// Plaintext, without a token. Checks the URL; connects nothing yet. Call it inside a tokio runtime.
     pub fn connect_lazy(url: &str) -> Result<Upstream, ClientError> {
-        let channel = endpoint::connect_lazy(url)?;
+        Upstream::connect_to(&plain(url), false)
+    }
+
+    /// With certificates and a token; checks the URL and reads the files, connects nothing yet. `insecure`: the token may
+    /// cross a network in plaintext. Call it inside a tokio runtime.
+    pub fn connect_to(entry: &UpstreamEntry, insecure: bool) -> Result<Upstream, ClientError> {
         Ok(Upstream {
-            client: ReplicationServiceClient::new(channel),
-            url: url.into(),
+            link: Link::new(entry, insecure)?,
+            url: entry.url.as_str().into(),
         })
+    }
+
+    fn client(&self) -> ReplicationServiceClient<Channel> {
+        ReplicationServiceClient::new(self.link.channel.clone())
+    }
+
+    /// A client of the other services, on the same connection.
+    pub fn admin(&self) -> Admin {
+        Admin::on(self.link.clone(), &self.url)
     }
 
     /// The server's URL.
@@ -36,8 +52,8 @@ impl Upstream {
 
     /// Asks for a database from a position on.
     pub async fn stream(&self, start: StreamStart) -> Result<MessageStream, ClientError> {
-        let request = pb::StreamRequest::from(start);
-        match self.client.clone().stream(request).await {
+        let request = self.link.request(pb::StreamRequest::from(start)).await?;
+        match self.client().stream(request).await {
             Ok(response) => Ok(MessageStream {
                 inner: response.into_inner(),
                 url: self.url.clone(),
@@ -48,8 +64,11 @@ impl Upstream {
 
     /// Reads a replica's copy once.
     pub async fn read_copy(&self, request: CopyRequest) -> Result<CopyStream, ClientError> {
-        let request = pb::ReadCopyRequest::from(request);
-        match self.client.clone().read_copy(request).await {
+        let request = self
+            .link
+            .request(pb::ReadCopyRequest::from(request))
+            .await?;
+        match self.client().read_copy(request).await {
             Ok(response) => Ok(CopyStream {
                 inner: response.into_inner(),
                 url: self.url.clone(),
@@ -61,7 +80,8 @@ impl Upstream {
     /// Reports progress until the sender of `reports` is dropped, or until the server ends the call.
     pub async fn report(&self, reports: Receiver<Progress>) -> Result<(), ClientError> {
         let requests = ReceiverStream::new(reports).map(pb::ReportProgressRequest::from);
-        match self.client.clone().report_progress(requests).await {
+        let request = self.link.request(requests).await?;
+        match self.client().report_progress(request).await {
             Ok(_) => Ok(()),
             Err(status) => Err(ClientError::from_status(&self.url, status)),
         }

@@ -43,6 +43,25 @@ pub struct ServerOptions {
     pub log: LogConfig,
 }
 
+impl Default for ServerOptions {
+    fn default() -> ServerOptions {
+        ServerOptions {
+            listen: "127.0.0.1:4040".to_owned(),
+            http_listen: None,
+            insecure: false,
+            server_id: None,
+            drain_timeout: Duration::from_secs(10),
+            tls: None,
+            access: Vec::new(),
+            reflection: true,
+            limits: Limits::default(),
+            readiness: Readiness::default(),
+            max_staleness: None,
+            log: LogConfig::default(),
+        }
+    }
+}
+
 /// A server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
@@ -94,7 +113,7 @@ pub enum Permission {
     Stream,
     /// `PositionService`.
     Position,
-    /// `AdminService`'s reading calls.
+    /// `AdminService`'s reading calls, and the list of databases.
     Status,
     /// `AdminService`'s changing calls.
     Admin,
@@ -102,6 +121,18 @@ pub enum Permission {
     Reflection,
     /// `/metrics` and the status page.
     Metrics,
+}
+
+impl Permission {
+    /// All of them.
+    pub const ALL: [Permission; 6] = [
+        Permission::Stream,
+        Permission::Position,
+        Permission::Status,
+        Permission::Admin,
+        Permission::Reflection,
+        Permission::Metrics,
+    ];
 }
 
 /// Bounds on what clients use. Counts are at one time.
@@ -158,10 +189,19 @@ pub enum Readiness {
 /// Logging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// A level or a filter.
+    /// A level or a filter, as it was written; [`super::log_directives`] says what it stands for.
     pub level: String,
     /// How lines look.
     pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            level: "info".to_owned(),
+            format: LogFormat::default(),
+        }
+    }
 }
 
 /// How log lines look.

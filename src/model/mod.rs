@@ -16,6 +16,8 @@ use crate::format::wal::Cksum;
 
 /// The protocol version that this build speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
+/// Bytes of a name or an identity, at most.
+pub const MAX_NAME: usize = 255;
 /// WAL bytes in one chunk, and page bytes in one snapshot message, at most (a frame of the largest page fits).
 pub const MAX_CHUNK: usize = 1024 * 1024;
 /// Page hashes in one message, at most.

@@ -1,5 +1,6 @@
 //! `AdminService`: for those who operate a server.
 
+use super::guard::Admitted;
 use super::shared::Shared;
 use crate::wire::pb;
 use pb::admin_service_server::AdminService;
@@ -14,14 +15,17 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::ListReplicasRequest>,
     ) -> Result<Response<pb::ListReplicasResponse>, Status> {
+        let by = Admitted::of(&request)?;
         let mut replicas = match request.into_inner().database.as_str() {
             "" => self
                 .0
                 .registry
                 .primaries()
+                .iter()
+                .filter(|primary| by.may_use(primary.name()))
                 .flat_map(|primary| primary.replicas())
                 .collect(),
-            name => self.0.registry.find(name)?.primary()?.replicas(),
+            name => self.0.find(&by, name)?.served.primary()?.replicas(),
         };
         replicas.sort_by(|a, b| (&a.database, &a.name).cmp(&(&b.database, &b.name)));
         let replicas = replicas.into_iter().map(pb::Replica::from).collect();
@@ -32,11 +36,9 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::PauseDatabaseRequest>,
     ) -> Result<Response<pb::PauseDatabaseResponse>, Status> {
-        let primary = self
-            .0
-            .registry
-            .find(&request.into_inner().database)?
-            .primary()?;
+        let by = Admitted::of(&request)?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let primary = entry.served.primary()?;
         let point = primary.pause().await?;
         let position = point.position.to_string();
         Ok(Response::new(pb::PauseDatabaseResponse { position }))
@@ -46,11 +48,9 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::ResumeDatabaseRequest>,
     ) -> Result<Response<pb::ResumeDatabaseResponse>, Status> {
-        let primary = self
-            .0
-            .registry
-            .find(&request.into_inner().database)?
-            .primary()?;
+        let by = Admitted::of(&request)?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let primary = entry.served.primary()?;
         let (point, continuous) = primary.resume().await?;
         let position = point.position.to_string();
         Ok(Response::new(pb::ResumeDatabaseResponse {
@@ -63,11 +63,9 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::DetachDatabaseRequest>,
     ) -> Result<Response<pb::DetachDatabaseResponse>, Status> {
-        let replica = self
-            .0
-            .registry
-            .find(&request.into_inner().database)?
-            .replica()?;
+        let by = Admitted::of(&request)?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let replica = entry.served.replica()?;
         let (position, path) = replica.detach().await?;
         Ok(Response::new(pb::DetachDatabaseResponse {
             position: position.map(|p| p.to_string()).unwrap_or_default(),

@@ -1,15 +1,13 @@
-//! What the services need of a database, and the databases of one server.
+//! What the services need of a database.
 
 use super::errors::{Reason, Refusal};
 use crate::format::position::Position;
 use crate::model::{
     CopyMessage, CopyRequest, DatabaseStatus, Message, Point, Progress, ReplicaStatus, StreamStart,
 };
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
@@ -61,6 +59,10 @@ pub trait ReplicaDatabase: Database {
     fn has_caught_up_once(&self) -> bool;
     /// Reads the copy as its readers see it now, at one position.
     async fn read_copy(&self, request: CopyRequest) -> Result<Copies, Refusal>;
+    /// False for a copy that its upstream let go: it counts neither for health nor for readiness.
+    fn is_followed(&self) -> bool {
+        true
+    }
     /// Ends replication for good and leaves an ordinary database; the position that it holds, if that is known.
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal>;
 }
@@ -84,9 +86,9 @@ impl Served {
     }
 
     /// The primary, or a refusal that says what to do instead.
-    pub(super) fn primary(&self) -> Result<&Arc<dyn PrimaryDatabase>, Refusal> {
+    pub(super) fn primary(&self) -> Result<Arc<dyn PrimaryDatabase>, Refusal> {
         match self {
-            Served::Primary(primary) => Ok(primary),
+            Served::Primary(primary) => Ok(primary.clone()),
             Served::Replica(replica) => {
                 let (name, upstream) = (replica.name(), replica.status().upstream);
                 let message = format!("'{name}' is a replica here; ask its primary at {upstream}");
@@ -96,9 +98,9 @@ impl Served {
     }
 
     /// The replica, or a refusal.
-    pub(super) fn replica(&self) -> Result<&Arc<dyn ReplicaDatabase>, Refusal> {
+    pub(super) fn replica(&self) -> Result<Arc<dyn ReplicaDatabase>, Refusal> {
         match self {
-            Served::Replica(replica) => Ok(replica),
+            Served::Replica(replica) => Ok(replica.clone()),
             Served::Primary(primary) => {
                 let name = primary.name();
                 let message =
@@ -106,74 +108,5 @@ impl Served {
                 Err(Refusal::new(Reason::NotAReplica, message).about(name))
             }
         }
-    }
-}
-
-/// Two databases have one name.
-#[derive(Debug, thiserror::Error)]
-#[error("two databases are named '{0}'; give one another name with --db NAME=PATH")]
-pub struct RegistryError(String);
-
-/// The databases of one server, by name.
-pub struct Registry {
-    databases: BTreeMap<String, Served>,
-    max_staleness: Option<Duration>,
-}
-
-impl Registry {
-    /// A registry. `max_staleness`: replicas that have not been level for longer do not count as healthy.
-    pub fn new(
-        databases: impl IntoIterator<Item = Served>,
-        max_staleness: Option<Duration>,
-    ) -> Result<Registry, RegistryError> {
-        let mut by_name = BTreeMap::new();
-        for served in databases {
-            let name = served.database().name().to_owned();
-            if by_name.insert(name.clone(), served).is_some() {
-                return Err(RegistryError(name));
-            }
-        }
-        Ok(Registry {
-            databases: by_name,
-            max_staleness,
-        })
-    }
-
-    /// The database of that name; the refusal names those that exist.
-    pub(super) fn find(&self, name: &str) -> Result<&Served, Refusal> {
-        self.databases.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.databases.keys().map(String::as_str).collect();
-            let message = match (name, known.as_slice()) {
-                ("", _) => {
-                    let message =
-                        format!("database is missing; this server has: {}", known.join(", "));
-                    return Refusal::new(Reason::FieldInvalid, message).field("database");
-                }
-                (_, []) => format!("no database '{name}' here; this server has none"),
-                _ => format!(
-                    "no database '{name}' here; this server has: {}",
-                    known.join(", ")
-                ),
-            };
-            Refusal::new(Reason::DatabaseUnknown, message).about(name)
-        })
-    }
-
-    /// All databases, by name.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Served> {
-        self.databases.values()
-    }
-
-    /// All primaries, by name.
-    pub(super) fn primaries(&self) -> impl Iterator<Item = &Arc<dyn PrimaryDatabase>> {
-        self.iter().filter_map(|served| match served {
-            Served::Primary(primary) => Some(primary),
-            Served::Replica(_) => None,
-        })
-    }
-
-    /// How long a replica may be behind and still be healthy.
-    pub(super) fn max_staleness(&self) -> Option<Duration> {
-        self.max_staleness
     }
 }

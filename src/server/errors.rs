@@ -12,6 +12,10 @@ const DOMAIN: &str = "walcast";
 /// Why a call is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// Nobody knows who calls.
+    Unauthenticated,
+    /// Who calls may not do that.
+    PermissionDenied,
     /// A field of the request is missing or wrong.
     FieldInvalid,
     /// No database of that name here.
@@ -30,6 +34,8 @@ pub enum Reason {
     DatabaseNotReady,
     /// The database's files are let go.
     DatabasePaused,
+    /// The database was taken off this server while it was used.
+    DatabaseRemoved,
     /// The server is about to end.
     Draining,
     /// A new history began.
@@ -50,7 +56,9 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 20] = [
+        Reason::Unauthenticated,
+        Reason::PermissionDenied,
         Reason::FieldInvalid,
         Reason::DatabaseUnknown,
         Reason::ProtocolVersion,
@@ -60,6 +68,7 @@ impl Reason {
         Reason::WrongState,
         Reason::DatabaseNotReady,
         Reason::DatabasePaused,
+        Reason::DatabaseRemoved,
         Reason::Draining,
         Reason::GenerationChanged,
         Reason::SessionUnknown,
@@ -73,6 +82,8 @@ impl Reason {
     /// The word in `google.rpc.ErrorInfo`.
     pub fn word(self) -> &'static str {
         match self {
+            Reason::Unauthenticated => "UNAUTHENTICATED",
+            Reason::PermissionDenied => "PERMISSION_DENIED",
             Reason::FieldInvalid => "FIELD_INVALID",
             Reason::DatabaseUnknown => "DATABASE_UNKNOWN",
             Reason::ProtocolVersion => "PROTOCOL_VERSION",
@@ -82,6 +93,7 @@ impl Reason {
             Reason::WrongState => "WRONG_STATE",
             Reason::DatabaseNotReady => "DATABASE_NOT_READY",
             Reason::DatabasePaused => "DATABASE_PAUSED",
+            Reason::DatabaseRemoved => "DATABASE_REMOVED",
             Reason::Draining => "DRAINING",
             Reason::GenerationChanged => "GENERATION_CHANGED",
             Reason::SessionUnknown => "SESSION_UNKNOWN",
@@ -96,6 +108,8 @@ impl Reason {
     /// The status code.
     pub fn code(self) -> Code {
         match self {
+            Reason::Unauthenticated => Code::Unauthenticated,
+            Reason::PermissionDenied => Code::PermissionDenied,
             Reason::FieldInvalid => Code::InvalidArgument,
             Reason::DatabaseUnknown => Code::NotFound,
             Reason::ProtocolVersion
@@ -105,6 +119,7 @@ impl Reason {
             | Reason::WrongState => Code::FailedPrecondition,
             Reason::DatabaseNotReady
             | Reason::DatabasePaused
+            | Reason::DatabaseRemoved
             | Reason::Draining
             | Reason::DiskFailed => Code::Unavailable,
             Reason::GenerationChanged | Reason::SessionUnknown => Code::Aborted,
@@ -120,6 +135,7 @@ impl Reason {
             Reason::GenerationChanged | Reason::SessionUnknown => Some(Duration::from_millis(50)),
             Reason::DatabaseNotReady
             | Reason::DatabasePaused
+            | Reason::DatabaseRemoved
             | Reason::Draining
             | Reason::TooSlow
             | Reason::TooManyCalls

@@ -5,7 +5,8 @@
 //! The server as a whole (`""`) serves while all of its replicas do; primaries do not count for it, since an application
 //! that is started after its sidecar would otherwise wait for a database that it makes itself.
 
-use super::database::{Registry, Served};
+use super::database::Served;
+use super::registry::Registry;
 use super::shared::Shared;
 use crate::model::DatabaseState;
 use std::collections::BTreeMap;
@@ -37,18 +38,22 @@ fn serves(served: &Served, max_staleness: Option<Duration>) -> bool {
 fn survey(registry: &Registry) -> BTreeMap<String, bool> {
     let mut whole = true;
     let mut states = BTreeMap::new();
-    for served in registry.iter() {
-        let state = serves(served, registry.max_staleness());
-        whole &= state || matches!(served, Served::Primary(_));
+    let max_staleness = registry.max_staleness();
+    for served in registry.list() {
+        let state = serves(&served, max_staleness);
+        whole &= match &served {
+            Served::Primary(_) => true,
+            Served::Replica(replica) => state || !replica.is_followed(),
+        };
         states.insert(served.database().name().to_owned(), state);
     }
     states.insert(String::new(), whole);
     states
 }
 
-/// Sets what has changed.
+/// Sets what has changed, and forgets what is gone: a probe of that is answered with NOT_FOUND.
 async fn report(
-    reporter: &HealthReporter,
+    reporter: &mut HealthReporter,
     known: &mut BTreeMap<String, bool>,
     now: BTreeMap<String, bool>,
 ) {
@@ -62,36 +67,43 @@ async fn report(
             reporter.set_service_status(name, status).await;
         }
     }
+    let gone = known.keys().filter(|name| !now.contains_key(*name));
+    for name in gone {
+        reporter.clear_service_status(name).await;
+    }
     *known = now;
 }
 
 /// The reporter with the state as it is now. tonic-health reports `""` as serving from its start: this comes before the
 /// first call can.
 pub(super) async fn begin(shared: &Shared) -> (HealthReporter, BTreeMap<String, bool>) {
-    let reporter = HealthReporter::new();
+    let mut reporter = HealthReporter::new();
     let mut known = BTreeMap::new();
-    report(&reporter, &mut known, survey(&shared.registry)).await;
+    report(&mut reporter, &mut known, survey(&shared.registry)).await;
     (reporter, known)
 }
 
 /// Keeps the reporter true until the drain begins; then nothing serves, and `told` is cancelled. Never returns.
 pub(super) async fn keep(
     shared: &Shared,
-    reporter: HealthReporter,
+    mut reporter: HealthReporter,
     mut known: BTreeMap<String, bool>,
     told: &CancellationToken,
 ) -> Infallible {
+    let mut changes = shared.registry.changes();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            // What comes or goes shows at once.
+            _ = changes.changed() => {}
             () = shared.draining.cancelled() => break,
         }
-        report(&reporter, &mut known, survey(&shared.registry)).await;
+        report(&mut reporter, &mut known, survey(&shared.registry)).await;
     }
     let none = known.keys().map(|name| (name.clone(), false)).collect();
-    report(&reporter, &mut known, none).await;
+    report(&mut reporter, &mut known, none).await;
     told.cancel();
     std::future::pending().await
 }

@@ -1,15 +1,18 @@
 //! Listening, and the end: the listener and the signal to shut down are arguments, so that tests bind port 0.
 //!
 //! The end has an order. New work is refused and health says so; primaries capture what their applications have
-//! committed and their streams send it; every stream ends with a status; then the databases close their files. tonic's
-//! own graceful shutdown waits without limit, even for a connection that never sent a byte: here all of it is bounded.
+//! committed and their streams send it; every stream ends with a status; then the databases close their files. All of it
+//! is bounded, whatever clients do.
 
 use super::admin::Admin;
-use super::database::Registry;
+use super::door::Door;
 use super::health;
 use super::position::Positions;
+use super::registry::Registry;
 use super::replication::Replication;
 use super::shared::Shared;
+use crate::config::Limits;
+use crate::security::ServerSecurity;
 use crate::wire::pb;
 use pb::admin_service_server::AdminServiceServer;
 use pb::position_service_server::PositionServiceServer;
@@ -18,10 +21,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -30,18 +33,21 @@ use tonic_health::server::{HealthReporter, HealthService};
 pub struct ServerConfig {
     /// How long replicas may take to reach the last position when the server shuts down.
     pub drain_timeout: Duration,
-    /// Streams at one time.
-    pub max_streams: usize,
-    /// Calls at one time that wait for a position.
-    pub max_waits: usize,
+    /// Certificates, tokens, and who may do what. The caller has checked the address with `security::check_listen`.
+    pub security: ServerSecurity,
+    /// Bounds on what clients use.
+    pub limits: Limits,
+    /// Whether gRPC reflection is served.
+    pub reflection: bool,
 }
 
 impl Default for ServerConfig {
     fn default() -> ServerConfig {
         ServerConfig {
             drain_timeout: Duration::from_secs(10),
-            max_streams: 256,
-            max_waits: 4096,
+            security: ServerSecurity::open(),
+            limits: Limits::default(),
+            reflection: true,
         }
     }
 }
@@ -58,9 +64,6 @@ pub enum Drained {
 /// The server could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The transport failed.
-    #[error("serve: {0}")]
-    Transport(#[from] tonic::transport::Error),
     /// The reflection service refused our descriptors.
     #[error("describe the services: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -73,17 +76,6 @@ const LINGER: Duration = Duration::from_millis(100);
 /// What the last statuses may take on their way out.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// HTTP/2: several of the largest messages may be under way.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-const FRAME: u32 = 256 << 10;
-/// Calls at one time on one connection: a server of hundreds of replicas has two for each database.
-const CALLS_PER_CONNECTION: u32 = 4096;
-/// A request's headers are a path and a few words.
-const HEADERS: u32 = 16 << 10;
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Serves until `shutdown` completes, then drains. All databases have stopped when it returns.
 pub async fn serve(
     listener: TcpListener,
@@ -91,14 +83,13 @@ pub async fn serve(
     config: ServerConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, ServeError> {
-    let shared = Arc::new(Shared::new(registry, config.max_streams, config.max_waits));
+    let shared = Arc::new(Shared::new(registry, &config.limits));
     let (reporter, known) = health::begin(&shared).await;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let routes = routes(&shared, &reporter, &config)?;
+    let door = Door::new(routes, config.security.clone(), config.limits);
     // Not when the drain begins: hyper closes a connection as soon as its calls have ended, and if the peer has just sent
     // something, TCP resets it, and the peer loses what it has not read yet, such as the last chunk and the status.
-    let stop = shared.closing.clone();
-    let serving = routes(&shared, &reporter)?
-        .serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await });
+    let serving = door.run(listener, shared.closing.clone());
     tokio::pin!(serving);
     let told = CancellationToken::new();
     let health = health::keep(&shared, reporter, known, &told);
@@ -113,21 +104,37 @@ pub async fn serve(
         drained
     };
     let drained = tokio::select! {
-        result = &mut serving => result.map(|()| Drained::Complete)?,
+        // Not before `end` is through: it stops when that says so.
+        () = &mut serving => Drained::Complete,
         drained = end => {
             // A peer that does not close its connection is left to the end of the process.
-            if let Ok(result) = timeout(FLUSH, &mut serving).await {
-                result?;
-            }
+            let _ = timeout(FLUSH, &mut serving).await;
             drained
         }
         never = health => match never {},
+        never = config.security.keep() => match never {},
     };
     close(&shared).await;
     Ok(drained)
 }
 
-fn routes(shared: &Arc<Shared>, reporter: &HealthReporter) -> Result<Router, ServeError> {
+fn routes(
+    shared: &Arc<Shared>,
+    reporter: &HealthReporter,
+    config: &ServerConfig,
+) -> Result<Routes, ServeError> {
+    let largest = config.limits.request_bytes;
+    let replication = ReplicationServiceServer::new(Replication(shared.clone()));
+    let positions = PositionServiceServer::new(Positions(shared.clone()));
+    let admin = AdminServiceServer::new(Admin(shared.clone()));
+    let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+    let routes = Routes::new(replication.max_decoding_message_size(largest))
+        .add_service(positions.max_decoding_message_size(largest))
+        .add_service(admin.max_decoding_message_size(largest))
+        .add_service(health.max_decoding_message_size(largest));
+    if !config.reflection {
+        return Ok(routes);
+    }
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
@@ -140,30 +147,23 @@ fn routes(shared: &Arc<Shared>, reporter: &HealthReporter) -> Result<Router, Ser
             // Without these grpcurl cannot print the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let health = HealthService::from_health_reporter(reporter.clone());
-    Ok(Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME)
-        .max_concurrent_streams(CALLS_PER_CONNECTION)
-        .http2_max_header_list_size(HEADERS)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(ReplicationServiceServer::new(Replication(shared.clone())))
-        .add_service(PositionServiceServer::new(Positions(shared.clone())))
-        .add_service(AdminServiceServer::new(Admin(shared.clone())))
-        .add_service(HealthServer::new(health))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+    let v1 = reflection().build_v1()?.max_decoding_message_size(largest);
+    let v1alpha = reflection()
+        .build_v1alpha()?
+        .max_decoding_message_size(largest);
+    Ok(routes.add_service(v1).add_service(v1alpha))
 }
 
 async fn drain(shared: &Shared, deadline: Instant) -> Drained {
     shared.streams.close();
     tracing::info!(streams = shared.streams.len(), "draining");
     let work = async {
+        // All at once: one that is still being read is waited for, and must not use up the others' time.
+        let mut draining = JoinSet::new();
         for primary in shared.registry.primaries() {
-            primary.drain().await;
+            draining.spawn(async move { primary.drain().await });
         }
+        draining.join_all().await;
         shared.streams.wait().await;
     };
     match timeout_at(deadline, work).await {
@@ -190,11 +190,13 @@ async fn farewell(shared: &Shared) {
 }
 
 async fn close(shared: &Shared) {
-    for served in shared.registry.iter() {
+    shared.registry.seal();
+    let databases = shared.registry.list();
+    for served in &databases {
         served.database().stop();
     }
     let all = async {
-        for served in shared.registry.iter() {
+        for served in &databases {
             served.database().stopped().await;
         }
     };

@@ -4,21 +4,26 @@
 //! both roles, and tests can serve a database that does exactly what a row of docs/protocol.md is about.
 
 mod admin;
+mod connection;
 mod copy;
 mod database;
+mod door;
 mod errors;
+mod flow;
+mod guard;
 mod health;
 mod listen;
 mod outgoing;
 mod position;
 mod primary;
+mod registry;
 mod replica;
 mod replication;
 mod shared;
+mod strangers;
 
-pub use database::{
-    Copies, Database, Messages, PrimaryDatabase, Registry, RegistryError, ReplicaDatabase, Served,
-};
+pub use database::{Copies, Database, Messages, PrimaryDatabase, ReplicaDatabase, Served};
 pub use errors::{Reason, Refusal};
 pub use listen::{Drained, ServeError, ServerConfig, serve};
 pub use outgoing::{Source, outgoing};
+pub use registry::{Registry, RegistryError};

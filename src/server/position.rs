@@ -2,8 +2,10 @@
 
 use super::database::{Database, Served};
 use super::errors::{Reason, Refusal, draining};
+use super::guard::Admitted;
 use super::outgoing::{Source, outgoing};
-use super::shared::Shared;
+use super::registry::Entry;
+use super::shared::{Shared, Slot};
 use crate::format::position::Position;
 use crate::model::Point;
 use crate::wire::{parse_position, pb};
@@ -12,7 +14,7 @@ use std::cmp::Ordering;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -32,8 +34,9 @@ impl PositionService for Positions {
         &self,
         request: Request<pb::GetPositionRequest>,
     ) -> Result<Response<pb::GetPositionResponse>, Status> {
-        let served = self.0.registry.find(&request.into_inner().database)?;
-        let point = match served {
+        let by = Admitted::of(&request)?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let point = match entry.served {
             Served::Primary(primary) => Some(primary.fence().await?),
             Served::Replica(replica) => *replica.watch().borrow(),
         };
@@ -52,18 +55,19 @@ impl PositionService for Positions {
         &self,
         request: Request<pb::WatchPositionRequest>,
     ) -> Result<Response<Responses>, Status> {
-        let served = self.0.registry.find(&request.into_inner().database)?;
-        let permit = self.0.wait_slot()?;
-        let mut points = served.database().watch();
+        let by = Admitted::of(&request)?;
+        let entry = self.0.find(&by, &request.into_inner().database)?;
+        let slot = self.0.wait_slot(&by)?;
+        let mut points = entry.served.database().watch();
         // What is there is the first item.
         points.mark_changed();
         let source = WatchSource {
-            served: served.clone(),
+            entry,
             points,
             draining: self.0.draining.clone(),
             sent: None,
             over: false,
-            _permit: permit,
+            _slot: slot,
         };
         Ok(Response::new(Box::pin(outgoing(source))))
     }
@@ -72,15 +76,17 @@ impl PositionService for Positions {
         &self,
         request: Request<pb::WaitForPositionRequest>,
     ) -> Result<Response<pb::WaitForPositionResponse>, Status> {
+        let by = Admitted::of(&request)?;
         let request = request.into_inner();
-        let served = self.0.registry.find(&request.database)?;
+        let entry = self.0.find(&by, &request.database)?;
         let wanted = parse_position("position", &request.position).map_err(Refusal::from)?;
         let limit = wait_limit(request.max_wait)?;
-        let _permit = self.0.wait_slot()?;
-        let mut points = served.database().watch();
+        let _slot = self.0.wait_slot(&by)?;
+        let mut points = entry.served.database().watch();
         let reached = tokio::select! {
             biased;
-            result = reach(served.database(), &mut points, wanted) => result.map(|()| true)?,
+            () = entry.removed.cancelled() => return Err(entry.refusal().into()),
+            result = reach(entry.served.database(), &mut points, wanted) => result.map(|()| true)?,
             () = tokio::time::sleep(limit) => false,
             () = self.0.draining.cancelled() => return Err(draining().into()),
         };
@@ -96,12 +102,15 @@ impl PositionService for Positions {
 
     async fn list_databases(
         &self,
-        _: Request<pb::ListDatabasesRequest>,
+        request: Request<pb::ListDatabasesRequest>,
     ) -> Result<Response<pb::ListDatabasesResponse>, Status> {
+        let by = Admitted::of(&request)?;
         let databases = self
             .0
             .registry
+            .list()
             .iter()
+            .filter(|s| by.may_use(s.database().name()))
             .map(|s| s.database().status().into())
             .collect();
         Ok(Response::new(pb::ListDatabasesResponse { databases }))
@@ -153,12 +162,12 @@ async fn reach(
 
 /// Positions as they change; what comes faster than the peer reads is left out.
 struct WatchSource {
-    served: Served,
+    entry: Entry,
     points: watch::Receiver<Option<Point>>,
     draining: CancellationToken,
     sent: Option<Position>,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Source for WatchSource {
@@ -167,7 +176,9 @@ impl Source for WatchSource {
     async fn next(&mut self) -> Option<Self::Item> {
         while !self.over {
             let end = tokio::select! {
-                changed = self.points.changed() => changed.err().map(|_| stopped(self.served.database())),
+                biased;
+                () = self.entry.removed.cancelled() => Some(self.entry.refusal()),
+                changed = self.points.changed() => changed.err().map(|_| stopped(self.entry.served.database())),
                 () = self.draining.cancelled() => Some(draining()),
             };
             if let Some(refusal) = end {

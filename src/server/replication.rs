@@ -1,8 +1,10 @@
 //! `ReplicationService`: streams to replicas, and their reports.
 
-use super::database::{Copies, Messages, PrimaryDatabase};
+use super::database::{Copies, Messages};
 use super::errors::{Reason, Refusal, draining};
+use super::guard::Admitted;
 use super::outgoing::{Source, outgoing};
+use super::registry::Entry;
 use super::shared::{Shared, Slot};
 use crate::format::position::Position;
 use crate::model::{CopyRequest, Progress, StreamStart};
@@ -10,7 +12,6 @@ use crate::wire::pb;
 use pb::replication_service_server::ReplicationService;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -33,15 +34,18 @@ impl ReplicationService for Replication {
             .remote_addr()
             .map(|a| a.to_string())
             .unwrap_or_default();
+        let by = Admitted::of(&request)?;
         let mut start = StreamStart::try_from(request.into_inner()).map_err(Refusal::from)?;
         start.address = address;
-        let served = self.0.registry.find(&start.database)?;
-        let primary = served.primary()?;
-        let slot = self.0.stream_slot()?;
-        let messages = primary.open_stream(start).await?;
+        let entry = self.0.find(&by, &start.database)?;
+        let primary = entry.served.primary()?;
+        let slot = self.0.stream_slot(&by)?;
+        let messages = primary.open_stream(start).await;
+        let messages = messages.map_err(|refusal| entry.explain(refusal))?;
         let cut = self.0.cut.clone();
         let source = StreamSource {
             messages,
+            entry,
             cut,
             over: false,
             _slot: slot,
@@ -55,13 +59,16 @@ impl ReplicationService for Replication {
         &self,
         request: Request<pb::ReadCopyRequest>,
     ) -> Result<Response<Copied>, Status> {
+        let by = Admitted::of(&request)?;
         let request = CopyRequest::try_from(request.into_inner()).map_err(Refusal::from)?;
-        let served = self.0.registry.find(&request.database)?;
-        let replica = served.replica()?;
-        let slot = self.0.copy_slot()?;
-        let copies = replica.read_copy(request).await?;
+        let entry = self.0.find(&by, &request.database)?;
+        let replica = entry.served.replica()?;
+        let slot = self.0.copy_slot(&by)?;
+        let copies = replica.read_copy(request).await;
+        let copies = copies.map_err(|refusal| entry.explain(refusal))?;
         let source = CopyCall {
             copies,
+            entry,
             draining: self.0.draining.clone(),
             over: false,
             _slot: slot,
@@ -73,15 +80,18 @@ impl ReplicationService for Replication {
         &self,
         request: Request<Streaming<pb::ReportProgressRequest>>,
     ) -> Result<Response<pb::ReportProgressResponse>, Status> {
-        let _slot = self.0.report_slot()?;
+        let by = Admitted::of(&request)?;
+        let _slot = self.0.report_slot(&by)?;
         let mut reports = Reports {
             shared: &self.0,
+            by,
             last: None,
         };
         let mut inbound = request.into_inner();
         loop {
             let message = tokio::select! {
                 message = inbound.message() => message?,
+                refusal = reports.removed() => return Err(refusal.into()),
                 () = self.0.closing.cancelled() => return Err(draining().into()),
             };
             match message {
@@ -95,6 +105,7 @@ impl ReplicationService for Replication {
 /// One stream, with its place among the streams of this server.
 struct StreamSource {
     messages: Messages,
+    entry: Entry,
     cut: CancellationToken,
     over: bool,
     _slot: Slot,
@@ -107,13 +118,16 @@ impl Source for StreamSource {
         if self.over {
             return None;
         }
-        // A snapshot always has a next message: the look comes first, or such a stream could not be cut.
-        let message = if self.cut.is_cancelled() {
+        // A snapshot always has a next message: the looks come first, or such a stream could not be ended.
+        let message = if self.entry.removed.is_cancelled() {
+            Some(Err(self.entry.refusal()))
+        } else if self.cut.is_cancelled() {
             None
         } else {
             tokio::select! {
                 biased;
                 message = self.messages.next() => message,
+                () = self.entry.removed.cancelled() => Some(Err(self.entry.refusal())),
                 () = self.cut.cancelled() => None,
             }
         };
@@ -121,12 +135,12 @@ impl Source for StreamSource {
             Some(Ok(message)) => Ok(message.into()),
             Some(Err(refusal)) => {
                 self.over = true;
-                Err(refusal.into())
+                Err(self.entry.explain(refusal).into())
             }
             // A stream has no natural end: without a status the replica could not tell an orderly end from a lost one.
             None => {
                 self.over = true;
-                Err(draining().into())
+                Err(self.entry.explain(draining()).into())
             }
         })
     }
@@ -136,9 +150,10 @@ impl Source for StreamSource {
 /// not wait for it.
 struct CopyCall {
     copies: Copies,
+    entry: Entry,
     draining: CancellationToken,
     over: bool,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Source for CopyCall {
@@ -151,13 +166,14 @@ impl Source for CopyCall {
         let message = tokio::select! {
             biased;
             () = self.draining.cancelled() => Some(Err(draining())),
+            () = self.entry.removed.cancelled() => Some(Err(self.entry.refusal())),
             message = self.copies.next() => message,
         };
         Some(match message? {
             Ok(message) => Ok(message.into()),
             Err(refusal) => {
                 self.over = true;
-                Err(refusal.into())
+                Err(self.entry.explain(refusal).into())
             }
         })
     }
@@ -166,26 +182,34 @@ impl Source for CopyCall {
 /// The reports of one call.
 struct Reports<'a> {
     shared: &'a Shared,
-    last: Option<(Arc<dyn PrimaryDatabase>, Progress)>,
+    by: Admitted,
+    last: Option<(Entry, Progress)>,
 }
 
 impl Reports<'_> {
+    /// Completes when the database that is reported on is taken off the server.
+    async fn removed(&self) -> Refusal {
+        match &self.last {
+            Some((entry, _)) => {
+                entry.removed.cancelled().await;
+                entry.refusal()
+            }
+            None => std::future::pending().await,
+        }
+    }
+
     fn take(&mut self, report: pb::ReportProgressRequest) -> Result<(), Refusal> {
         let progress = Progress::try_from(report)?;
-        let primary = match &self.last {
-            Some((primary, last)) => {
+        let entry = match &self.last {
+            Some((entry, last)) => {
                 follows(last, &progress)?;
-                primary.clone()
+                entry.clone()
             }
-            None => self
-                .shared
-                .registry
-                .find(&progress.database)?
-                .primary()?
-                .clone(),
+            None => self.shared.find(&self.by, &progress.database)?,
         };
-        primary.progress(progress.clone())?;
-        self.last = Some((primary, progress));
+        let taken = entry.served.primary()?.progress(progress.clone());
+        taken.map_err(|refusal| entry.explain(refusal))?;
+        self.last = Some((entry, progress));
         Ok(())
     }
 }

@@ -4,11 +4,12 @@ use super::{WireError, pb};
 use crate::format::dbheader::valid_page_size;
 use crate::format::position::{Generation, Position};
 use crate::format::wal::{Cksum, FRAME_HEADER_SIZE, WAL_HEADER_SIZE};
+
 use crate::model::{Codec, MAX_CHUNK};
 use bytes::Bytes;
 
-/// Bytes of a name or an identity, at most.
-pub const MAX_NAME: usize = 255;
+pub use crate::model::MAX_NAME;
+
 /// Bytes of a text for people, at most.
 pub const MAX_TEXT: usize = 4096;
 /// The largest page of SQLite.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio_stream::StreamExt as _;
 use tonic::Status;
 use tonic_types::StatusExt as _;
+use walcast::config::Limits;
 use walcast::server::{Reason, Refusal, ServerConfig};
 use walcast::wire::pb;
 
@@ -22,8 +23,11 @@ impl Stage {
     pub async fn new() -> Stage {
         let (primary, replica) = (FakePrimary::new("app.db"), FakeReplica::new("copy.db"));
         let config = ServerConfig {
-            max_streams: 1,
-            max_waits: 1,
+            limits: Limits {
+                streams: 1,
+                waits: 1,
+                ..Limits::default()
+            },
             ..ServerConfig::default()
         };
         let databases = vec![primary.served(), replica.served()];
@@ -33,6 +37,11 @@ impl Stage {
             primary,
             replica,
         }
+    }
+
+    fn remove(&self, name: &str) {
+        let served = self.server.registry.remove(name);
+        assert!(served.is_some(), "{name} was served");
     }
 
     async fn stream(&self, request: pb::StreamRequest) -> Status {
@@ -176,6 +185,13 @@ async fn stream_case(stage: &Stage, reason: Reason) -> Status {
             let _first = stage.open_stream().await;
             stage.stream(request("app.db")).await
         }
+        Reason::DatabaseRemoved => {
+            let stream = stage.open_stream().await;
+            stage.remove("app.db");
+            let again = stage.stream(request("app.db")).await;
+            assert_eq!(again.code(), tonic::Code::NotFound, "the final answer");
+            last_status(stream).await
+        }
         // These come while a stream is open.
         Reason::GenerationChanged | Reason::TooSlow | Reason::LogDamaged => {
             let refusal = Refusal::new(reason, "as the test says").about("app.db");
@@ -206,7 +222,7 @@ async fn report_case(stage: &Stage, reason: Reason) -> Status {
         }
         Reason::DatabaseUnknown => stage.report(vec![report("other.db")]).await,
         Reason::NotAPrimary => stage.report(vec![report("copy.db")]).await,
-        Reason::TooManyCalls | Reason::Draining => {
+        Reason::TooManyCalls | Reason::Draining | Reason::DatabaseRemoved => {
             let (sender, receiver) = tokio::sync::mpsc::channel(1);
             let mut client = stage.server.replication().await;
             let first = tokio::spawn(async move {
@@ -218,7 +234,10 @@ async fn report_case(stage: &Stage, reason: Reason) -> Status {
             if reason == Reason::TooManyCalls {
                 return stage.report(vec![report("app.db")]).await;
             }
-            stage.server.shut_down();
+            match reason {
+                Reason::DatabaseRemoved => stage.remove("app.db"),
+                _ => stage.server.shut_down(),
+            }
             first.await.expect("no panic").expect_err("a refusal")
         }
         _ => {
@@ -312,6 +331,11 @@ async fn watch_case(stage: &Stage, reason: Reason) -> Status {
             stage.primary.fake.end_points();
             last_status(stream).await
         }
+        Reason::DatabaseRemoved => {
+            let stream = stage.watch("app.db").await;
+            stage.remove("app.db");
+            last_status(stream).await
+        }
         Reason::Draining => {
             let stream = stage.watch("app.db").await;
             stage.server.shut_down();
@@ -348,6 +372,13 @@ async fn wait_case(stage: &Stage, reason: Reason) -> Status {
         Reason::DatabaseNotReady => {
             let (status, ()) = tokio::join!(stage.wait("app.db", FAR), async {
                 stage.primary.fake.end_points();
+            });
+            status
+        }
+        Reason::DatabaseRemoved => {
+            let (status, ()) = tokio::join!(stage.wait("app.db", FAR), async {
+                poll(|| stage.primary.fake.watchers() > 0).await;
+                stage.remove("app.db");
             });
             status
         }

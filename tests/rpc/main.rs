@@ -9,6 +9,7 @@ mod fake;
 mod health;
 mod positions;
 mod reflection;
+mod registry;
 mod running;
 mod table;
 mod upstream;

@@ -14,6 +14,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Running {
     pub address: SocketAddr,
+    pub registry: Registry,
     shutdown: CancellationToken,
     task: JoinHandle<Drained>,
 }
@@ -30,7 +31,11 @@ impl Running {
     ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let registry = Registry::new(databases, max_staleness).expect("unique names");
+        let registry = Registry::new(max_staleness);
+        for served in databases {
+            registry.add(served).expect("unique names");
+        }
+        let kept = registry.clone();
         let shutdown = CancellationToken::new();
         let signal = shutdown.clone();
         let task = tokio::spawn(async move {
@@ -41,6 +46,7 @@ impl Running {
         });
         Running {
             address,
+            registry: kept,
             shutdown,
             task,
         }

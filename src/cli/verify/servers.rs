@@ -12,7 +12,8 @@ use super::super::scratch::Scratch;
 use super::super::taking::{Source, take_failed};
 use super::VerifyArgs;
 use super::report::Report;
-use crate::client::{Admin, CopyStream};
+use crate::client::{Admin, CopyStream, Upstream};
+use crate::config::TokenSource;
 use crate::format::position::Position;
 use crate::model::{CopyBegin, CopyMessage, CopyRequest};
 use crate::replica::Take;
@@ -34,11 +35,13 @@ pub(super) fn compare(args: &VerifyArgs) -> Result<Report, Failure> {
     let scratch = Scratch::new(&std::env::temp_dir(), "walcast-verify")?;
     run_client(interruptible(async {
         let mut take = Take::hashes(scratch.path());
-        let mut source = Source::open(&args.primary, name).await??;
+        let primary = upstream(&args.primary, &args.security)?;
+        let replica = replica(args)?;
+        let mut source = Source::open(&primary, name).await??;
         let at = source.snapshot(&mut take, "primary", args.quiet).await?;
-        wait(args, replica_name, at.position).await?;
+        wait(args, &replica.admin(), replica_name, at.position).await?;
         for _ in 0..TRIES {
-            let (begin, copy) = open_copy(args, replica_name).await?;
+            let (begin, copy) = open_copy(args, &replica, replica_name).await?;
             if follow(&mut source, &mut take, begin.position).await? {
                 drop(source);
                 return hashes(args, &take, begin, copy).await;
@@ -50,8 +53,12 @@ pub(super) fn compare(args: &VerifyArgs) -> Result<Report, Failure> {
 }
 
 /// The replica must be at or past what the stream has given, since the stream cannot go back.
-async fn wait(args: &VerifyArgs, name: &str, position: Position) -> Result<(), Failure> {
-    let admin = Admin::connect_lazy(&args.replica)?;
+async fn wait(
+    args: &VerifyArgs,
+    admin: &Admin,
+    name: &str,
+    position: Position,
+) -> Result<(), Failure> {
     let waited = admin.wait(name, position, args.max_wait).await?;
     if waited.reached {
         return Ok(());
@@ -66,13 +73,25 @@ async fn wait(args: &VerifyArgs, name: &str, position: Position) -> Result<(), F
     Err(Failure::new(Exit::NotReached, message))
 }
 
-async fn open_copy(args: &VerifyArgs, name: &str) -> Result<(CopyBegin, CopyStream), Failure> {
+fn replica(args: &VerifyArgs) -> Result<Upstream, Failure> {
+    let mut entry = args.security.entry(&args.replica)?;
+    if let Some(path) = &args.replica_token_file {
+        entry.token = Some(TokenSource::File(path.clone()));
+    }
+    Ok(Upstream::connect_to(&entry, args.security.insecure())?)
+}
+
+async fn open_copy(
+    args: &VerifyArgs,
+    replica: &Upstream,
+    name: &str,
+) -> Result<(CopyBegin, CopyStream), Failure> {
     let request = CopyRequest {
         database: name.to_owned(),
         hashes_only: true,
         lz4: false,
     };
-    let mut copy = upstream(&args.replica)?.read_copy(request).await?;
+    let mut copy = replica.read_copy(request).await?;
     match copy.next().await.transpose()? {
         Some(CopyMessage::Begin(begin)) => Ok((begin, copy)),
         _ => Err(protocol(args, "a copy without a beginning")),

@@ -1,0 +1,180 @@
+//! The application as our child (`--exec`).
+//!
+//! It is started when it can do no harm: on a primary once every database that is there is captured, on a replica once
+//! every copy has caught up. A database that waits for something (it does not exist, is not in WAL mode, is held by
+//! another) is not waited for: it may be the application that makes it or switches it.
+//!
+//! It runs in our process group and with our standard streams, as if it had been started in our place. SIGTERM and SIGINT
+//! are passed on to it and its end is ours: what it wrote last is captured and sent before this process ends with its exit
+//! code. SIGHUP is not passed on, it is the reload. If this process is killed the application goes on: a sidecar that
+//! dies must not take down what it stands beside; whoever supervises both (a container, a systemd unit) ends both.
+
+use super::error::NodeError;
+use super::signals::EndSignals;
+use crate::model::DatabaseState;
+use crate::server::{Registry, Served};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+/// How often the databases are looked at while the application waits for them.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often a line says what it waits for.
+const SAY: Duration = Duration::from_secs(10);
+/// How long it may take to end when this process failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is run.
+#[derive(Debug)]
+pub struct Application {
+    text: String,
+    words: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Application {
+    /// Splits the command as a shell does, without being one: no variables, no pipes.
+    pub fn parse(command: &str) -> Result<Application, NodeError> {
+        let wrong = |problem: &str| NodeError::Command {
+            command: command.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let words = shlex::split(command).ok_or_else(|| wrong("a quote has no end"))?;
+        if words.first().is_none_or(String::is_empty) {
+            return Err(wrong("it names no program"));
+        }
+        Ok(Application {
+            text: command.to_owned(),
+            words,
+            child: None,
+        })
+    }
+
+    /// Starts it when the databases are ready and returns its exit code when it has ended; `None` if a signal came before
+    /// it was started.
+    pub async fn run(
+        &mut self,
+        registry: &Registry,
+        settled: watch::Receiver<bool>,
+        signals: &mut EndSignals,
+    ) -> Result<Option<u8>, NodeError> {
+        tokio::select! {
+            signal = signals.next() => {
+                tracing::info!("{signal} before the application was started");
+                return Ok(None);
+            }
+            () = ready(registry, settled) => {}
+        }
+        let child = self.child.insert(spawn(&self.words)?);
+        let pid = child.id();
+        tracing::info!(pid, "started the application: {}", self.text);
+        loop {
+            tokio::select! {
+                status = child.wait() => {
+                    let status = status.map_err(NodeError::system("wait for the application"))?;
+                    let code = code_of(status);
+                    tracing::info!(code, "the application has ended: {status}");
+                    return Ok(Some(code));
+                }
+                signal = signals.next() => pass_on(pid, signal),
+            }
+        }
+    }
+
+    /// Ends it, since this process failed.
+    pub async fn terminate(&mut self) {
+        let Some(child) = &mut self.child else {
+            return;
+        };
+        pass_on(child.id(), Signal::SIGTERM);
+        if timeout(PATIENCE, child.wait()).await.is_err() {
+            tracing::warn!("the application did not end after SIGTERM; it is killed");
+            // It may have ended in this moment; then there is nothing to kill.
+            let _ = child.kill().await;
+        }
+    }
+}
+
+fn spawn(words: &[String]) -> Result<Child, NodeError> {
+    // Every descriptor of ours is closed in the child: Rust and SQLite open all of them so.
+    let spawned = Command::new(&words[0]).args(&words[1..]).spawn();
+    spawned.map_err(|source| NodeError::Spawn {
+        program: words[0].clone(),
+        source,
+    })
+}
+
+fn pass_on(pid: Option<u32>, signal: Signal) {
+    // None: it was waited for already.
+    let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) else {
+        return;
+    };
+    tracing::info!("passing {signal} on to the application");
+    if let Err(error) = kill(Pid::from_raw(pid), signal) {
+        tracing::warn!("pass {signal} on to the application: {error}");
+    }
+}
+
+/// Its exit code as a shell gives it: 128 and the signal that killed it.
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// Waits until the application may begin.
+async fn ready(registry: &Registry, mut settled: watch::Receiver<bool>) {
+    let mut said = Instant::now();
+    // An error means that the server ends: there is nothing to wait for.
+    let known = settled.wait_for(|settled| *settled).await.is_ok();
+    while known {
+        let waited_for: Vec<String> = registry.list().iter().filter_map(pending).collect();
+        if waited_for.is_empty() {
+            return;
+        }
+        if said.elapsed() >= SAY {
+            tracing::warn!("the application waits for {}", waited_for.join("; "));
+            said = Instant::now();
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Why a database is not ready.
+fn pending(served: &Served) -> Option<String> {
+    let status = served.database().status();
+    let ready = match served {
+        Served::Primary(_) => status.state != DatabaseState::Starting,
+        Served::Replica(replica) => replica.has_caught_up_once() || !replica.is_followed(),
+    };
+    (!ready).then(|| format!("'{}' ({}: {})", status.name, status.state, status.reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_a_shells_and_nothing_is_expanded() {
+        let words = |text: &str| Application::parse(text).map(|a| a.words);
+        let split = words(r#"python3 'my app.py' --name "a b" $HOME"#).expect("words");
+        assert_eq!(split, ["python3", "my app.py", "--name", "a b", "$HOME"]);
+        for wrong in ["", "  ", "'", "app \"x", "''"] {
+            let error = words(wrong).expect_err(wrong);
+            assert!(matches!(error, NodeError::Command { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_signal_is_128_and_its_number() {
+        assert_eq!(code_of(ExitStatus::from_raw(7 << 8)), 7);
+        assert_eq!(code_of(ExitStatus::from_raw(15)), 143);
+        assert_eq!(code_of(ExitStatus::from_raw(0)), 0);
+    }
+}

@@ -1,0 +1,230 @@
+//! The databases that run, and the steps from those to the ones that should.
+
+use super::placeholder::Placeholder;
+use super::plan::{Action, Plan, Spec, diff};
+use crate::client::{Admin, ClientError, Upstream};
+use crate::config::{Config, Entry, UpstreamEntry};
+use crate::model::Role;
+use crate::primary::{Primary, PrimaryConfig};
+use crate::replica::{Replica, ReplicaConfig};
+use crate::server::{Registry, Served};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// What is being let go when the process ends has this long for it.
+const LAST: Duration = Duration::from_secs(5);
+
+/// One connection for each upstream.
+pub type Upstreams = HashMap<UpstreamEntry, Upstream>;
+
+/// Connections for all upstreams of a configuration; those that are there already stay. Checks what can be checked
+/// without the network.
+pub fn connect(config: &Config, have: &Upstreams) -> Result<Upstreams, ClientError> {
+    let mut upstreams = Upstreams::new();
+    for entry in &config.entries {
+        let upstream = match entry {
+            Entry::Database(database) => database.upstream.as_ref().map(|(entry, _)| entry),
+            Entry::Directory(directory) => directory.upstream.as_ref(),
+        };
+        let Some(entry) = upstream else { continue };
+        if !upstreams.contains_key(entry) {
+            let upstream = match have.get(entry) {
+                Some(upstream) => upstream.clone(),
+                None => Upstream::connect_to(entry, config.server.insecure)?,
+            };
+            upstreams.insert(entry.clone(), upstream);
+        }
+    }
+    Ok(upstreams)
+}
+
+/// The databases that run.
+pub struct Databases {
+    registry: Registry,
+    server_id: String,
+    upstreams: Upstreams,
+    running: Plan,
+    /// Files that are being let go. Whoever takes one again waits for that: the lock is held until then, and closing a
+    /// file late would drop the locks of the next one that has it open in this process.
+    ending: HashSet<PathBuf>,
+    tasks: JoinSet<PathBuf>,
+}
+
+/// What a reconciliation did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Databases that were started.
+    pub started: usize,
+    /// Databases that were let go.
+    pub stopped: usize,
+}
+
+impl Databases {
+    /// None runs yet.
+    pub fn new(registry: Registry, server_id: String, upstreams: Upstreams) -> Databases {
+        Databases {
+            registry,
+            server_id,
+            upstreams,
+            running: Plan::new(),
+            ending: HashSet::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// The connections from now on.
+    pub fn use_upstreams(&mut self, upstreams: Upstreams) {
+        self.upstreams = upstreams;
+    }
+
+    /// The connections.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
+    /// A client on the connection to an upstream.
+    pub fn admin(&self, entry: &UpstreamEntry) -> Option<Admin> {
+        self.upstreams.get(entry).map(Upstream::admin)
+    }
+
+    /// Does what leads to `wanted`. A database whose file is still being let go is started by the next call after that.
+    pub fn reconcile(&mut self, wanted: &Plan) -> Changed {
+        let mut changed = Changed::default();
+        for action in diff(&self.running, wanted) {
+            match action {
+                Action::Stop(name) => {
+                    self.stop(&name);
+                    changed.stopped += 1;
+                }
+                Action::Start(_, spec) if self.ending.contains(spec.path()) => {}
+                Action::Start(name, spec) => {
+                    changed.started += usize::from(self.start(name, spec));
+                }
+            }
+        }
+        changed
+    }
+
+    fn stop(&mut self, name: &str) {
+        if self.running.remove(name).is_none() {
+            return;
+        }
+        if let Some(served) = self.registry.remove(name) {
+            tracing::info!(database = %name, "let go");
+            self.end(served);
+        }
+    }
+
+    fn end(&mut self, served: Served) {
+        let path = PathBuf::from(served.database().status().path);
+        self.ending.insert(path.clone());
+        served.database().stop();
+        self.tasks.spawn(async move {
+            served.database().stopped().await;
+            path
+        });
+    }
+
+    fn start(&mut self, name: String, spec: Spec) -> bool {
+        let Some(served) = self.serve(&name, &spec) else {
+            return false;
+        };
+        // It can be refused only when the server ends.
+        if let Err(error) = self.registry.add(served.clone()) {
+            tracing::info!("{error}");
+            self.end(served);
+            return false;
+        }
+        self.running.insert(name, spec);
+        true
+    }
+
+    fn serve(&self, name: &str, spec: &Spec) -> Option<Served> {
+        Some(match spec {
+            Spec::Primary { path, options } => {
+                let primary = Primary::start(PrimaryConfig {
+                    name: name.to_owned(),
+                    path: path.clone(),
+                    retain_bytes: options.retain_size,
+                    retain_age: options.retain_age,
+                    heartbeat: options.heartbeat,
+                    server_id: self.server_id.clone(),
+                });
+                Served::Primary(Arc::new(primary))
+            }
+            Spec::Replica { upstream, .. } => {
+                let upstream = self.upstreams.get(upstream)?;
+                let config = replica_config(name, spec, upstream.url())?;
+                Served::Replica(Arc::new(Replica::start(config, upstream.clone())))
+            }
+            Spec::Shown {
+                path,
+                role,
+                upstream,
+                orphan,
+                reason,
+            } => shown(name, path, *role, upstream, *orphan, reason),
+        })
+    }
+
+    /// Waits until one of the files is let go. Pending while none is.
+    pub async fn ended(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Ok(path)) => {
+                self.ending.remove(&path);
+            }
+            // A panic in there ends the process.
+            Some(Err(_)) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for what is being let go. What runs is left to the server, which drains it first.
+    pub async fn finish(mut self) {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST, all).await.is_err() {
+            tracing::warn!("some databases took too long to be let go");
+        }
+    }
+}
+
+fn replica_config(name: &str, spec: &Spec, url: &str) -> Option<ReplicaConfig> {
+    let Spec::Replica {
+        path,
+        database,
+        options,
+        ..
+    } = spec
+    else {
+        return None;
+    };
+    let mut config = ReplicaConfig::new(name, path.clone(), url);
+    config.upstream_database.clone_from(database);
+    if let Some(name) = &options.name {
+        config.replica_name.clone_from(name);
+    }
+    config.scrub_interval = options.scrub_interval;
+    config.wal_soft_limit = options.wal_soft_limit;
+    config.wal_hard_limit = options.wal_hard_limit;
+    config.mode = options.mode;
+    Some(config)
+}
+
+fn shown(
+    name: &str,
+    path: &Path,
+    role: Role,
+    upstream: &str,
+    orphan: bool,
+    reason: &str,
+) -> Served {
+    tracing::warn!(database = %name, "{reason}");
+    let placeholder = Arc::new(Placeholder::new(name, path, role, upstream, orphan, reason));
+    match role {
+        Role::Primary => Served::Primary(placeholder),
+        Role::Replica => Served::Replica(placeholder),
+    }
+}

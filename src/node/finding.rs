@@ -1,0 +1,82 @@
+//! What a directory, or an upstream, has at this moment.
+
+use crate::config::{self, DirectoryEntry, UpstreamEntry};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Where databases are looked for. Entries whose places are equal have found the same: what one knew the other goes on
+/// with after a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Which names.
+    pub pattern: String,
+    /// The server whose databases they are.
+    pub upstream: Option<UpstreamEntry>,
+}
+
+impl Place {
+    /// Where this entry looks.
+    pub fn of(entry: &DirectoryEntry) -> Place {
+        Place {
+            dir: entry.dir.clone(),
+            pattern: entry.pattern.clone(),
+            upstream: entry.upstream.clone(),
+        }
+    }
+}
+
+/// All that was found at one place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// By name.
+    pub databases: BTreeMap<String, Finding>,
+    /// What has no name that can be used: one line each.
+    pub nameless: BTreeSet<String>,
+}
+
+/// One database that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// To be served.
+    Here,
+    /// Not to be served: why, and what to do.
+    Refused(String),
+    /// The upstream had it and has it no more.
+    Gone,
+}
+
+/// Endings of the files that SQLite keeps beside a database.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// The end of the name of walcast's own directory beside a database.
+pub const OURS: &str = "-walcast";
+
+/// True for files that are never databases, whatever the pattern says.
+pub fn belongs_to_another(name: &str) -> bool {
+    BESIDE.iter().any(|end| name.ends_with(end)) || name.split('/').any(|part| part.ends_with(OURS))
+}
+
+impl Found {
+    /// Notes a database, or why its name cannot be used.
+    pub fn note(&mut self, name: &str, finding: Finding) {
+        match config::parse_name(name) {
+            Ok(name) => {
+                self.databases.insert(name, finding);
+            }
+            Err(why) => {
+                self.nameless
+                    .insert(format!("left out: {}", printable(&why)));
+            }
+        }
+    }
+}
+
+/// For one line of a log, whatever a stranger sent.
+pub fn printable(text: &str) -> String {
+    const LONGEST: usize = 300;
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(LONGEST)
+        .collect()
+}

@@ -1,0 +1,90 @@
+//! The databases of an upstream.
+
+use super::finding::{Finding, Found, belongs_to_another};
+use crate::model::{DatabaseStatus, Role};
+use globset::GlobMatcher;
+use std::collections::BTreeSet;
+
+/// What the upstream has now, and what it had. `followed` grows by what is found. Replicas of the upstream are not
+/// taken: they can be had from their primary only. The names come from the network: what could lead out of the directory
+/// is refused, as is what would lie among the files of another database.
+pub fn look(
+    databases: &[DatabaseStatus],
+    pattern: &GlobMatcher,
+    followed: &mut BTreeSet<String>,
+) -> Found {
+    let mut found = Found::default();
+    for status in databases {
+        let name = &status.name;
+        if status.role != Role::Primary || !pattern.is_match(name) {
+            continue;
+        }
+        if belongs_to_another(name) {
+            let line = format!("left out: '{name}' is a name of SQLite's or walcast's own files");
+            found.nameless.insert(line);
+            continue;
+        }
+        found.note(name, Finding::Here);
+    }
+    for name in followed.iter() {
+        let entry = found.databases.entry(name.clone());
+        entry.or_insert(Finding::Gone);
+    }
+    followed.extend(found.databases.keys().cloned());
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_pattern;
+    use crate::format::dbsum::DbSum;
+    use crate::model::DatabaseState;
+
+    fn status(name: &str, role: Role) -> DatabaseStatus {
+        super::super::placeholder::status_of(name, role, DatabaseState::Streaming, DbSum(0))
+    }
+
+    #[test]
+    fn names_that_could_lead_elsewhere_are_refused() {
+        let mut followed = BTreeSet::new();
+        let pattern = parse_pattern("**").expect("a pattern");
+        let names = [
+            "a.db",
+            "t/b.db",
+            "../up.db",
+            "t/../../up.db",
+            "/etc/passwd",
+            "t//b.db",
+            "./c.db",
+            "d\n.db",
+            "a.db-wal",
+            "a.db-walcast/applied",
+            "",
+        ];
+        let list: Vec<_> = names.iter().map(|n| status(n, Role::Primary)).collect();
+        let found = look(&list, &pattern, &mut followed);
+        let kept: Vec<&str> = found.databases.keys().map(String::as_str).collect();
+        assert_eq!(kept, ["a.db", "t/b.db"]);
+        assert!(found.nameless.iter().all(|line| !line.contains('\n')));
+        assert!(found.nameless.len() >= 6, "{:?}", found.nameless);
+    }
+
+    #[test]
+    fn what_goes_is_gone_until_it_comes_back() {
+        let mut followed = BTreeSet::new();
+        let pattern = parse_pattern("t/*").expect("a pattern");
+        let both = [
+            status("t/a", Role::Primary),
+            status("other", Role::Primary),
+            status("t/copy", Role::Replica),
+        ];
+        let found = look(&both, &pattern, &mut followed);
+        assert_eq!(found.databases.len(), 1);
+        assert_eq!(found.databases["t/a"], Finding::Here);
+        let found = look(&[], &pattern, &mut followed);
+        assert_eq!(found.databases["t/a"], Finding::Gone);
+        let found = look(&both, &pattern, &mut followed);
+        assert_eq!(found.databases["t/a"], Finding::Here);
+    }
+}

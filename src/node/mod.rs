@@ -1,0 +1,165 @@
+//! One process that runs a configuration: all of its databases, on one port, with or without an application as its child.
+//!
+//! ```text
+//! config ──> `plan`: which databases there should be <── `finding` <── `finder`, one for each directory and mirror
+//!               │ `diff`                                                  (`directory`, `mirror`)
+//!               v
+//! `databases`: starts and stops ──> registry ──> server (gRPC), http
+//! ```
+//!
+//! [`keeper`] has all of this in one task, and the reload (SIGHUP). `walcast primary` and `walcast replica` run the same.
+
+mod application;
+mod databases;
+mod directory;
+mod error;
+mod finder;
+mod finding;
+mod keeper;
+mod mirror;
+mod placeholder;
+mod plan;
+mod reload;
+mod signals;
+
+pub use error::NodeError;
+pub use reload::Source;
+
+use crate::config::{Config, ServerOptions};
+use crate::security::{self, ServerSecurity};
+use crate::server::{Drained, Registry, ServeError, ServerConfig, serve};
+use application::Application;
+use databases::Databases;
+use keeper::Keeper;
+use signals::EndSignals;
+use std::collections::HashMap;
+use std::future::Future;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How a process ended that could run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether replicas have all.
+    pub drained: Drained,
+    /// The application's exit code, if one was run.
+    pub application: Option<u8>,
+}
+
+/// Runs until SIGTERM or SIGINT comes, or until the application ends, and drains. `source`: where SIGHUP reads the
+/// configuration again. Nothing of a database is touched before the address is bound and all that was said is checked.
+pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeError> {
+    let (mut signals, hangups) = signals::listen()?;
+    let mut application = config.exec.as_deref().map(Application::parse).transpose()?;
+    let options = config.server.clone();
+    let security = ServerSecurity::load(&options)?;
+    let tls = options.tls.is_some();
+    let listener = security::bind(&options.listen, "--listen", tls, options.insecure).await?;
+    let upstreams = databases::connect(&config, &HashMap::new())?;
+    if let Some(clash) = plan::plan(&config.entries, &HashMap::new()).1.pop() {
+        return Err(NodeError::Clash(clash));
+    }
+    let registry = Registry::new(options.max_staleness);
+    let databases = Databases::new(registry.clone(), server_id(&options), upstreams);
+    let keeper = Keeper::start(
+        config,
+        source,
+        registry.clone(),
+        security.clone(),
+        databases,
+    );
+    let settled = keeper.settled();
+    say_address(&listener)?;
+    let stop = CancellationToken::new();
+    let kept = tokio::spawn(keeper.run(hangups, stop.clone()));
+    let serving = serve(
+        listener,
+        registry.clone(),
+        server_config(&options, security),
+        stop.clone().cancelled_owned(),
+    );
+    let ended = supervise(
+        serving,
+        &mut application,
+        &registry,
+        settled,
+        &mut signals,
+        &stop,
+    )
+    .await;
+    stop.cancel();
+    if ended.is_err()
+        && let Some(application) = &mut application
+    {
+        application.terminate().await;
+    }
+    // A panic in there ends the process.
+    let _ = kept.await;
+    ended
+}
+
+/// Serves until the end is asked for.
+async fn supervise(
+    serving: impl Future<Output = Result<Drained, ServeError>>,
+    application: &mut Option<Application>,
+    registry: &Registry,
+    settled: watch::Receiver<bool>,
+    signals: &mut EndSignals,
+    stop: &CancellationToken,
+) -> Result<Ended, NodeError> {
+    tokio::pin!(serving);
+    let asked = async {
+        match application {
+            Some(application) => application.run(registry, settled, signals).await,
+            None => {
+                signals.next().await;
+                Ok(None)
+            }
+        }
+    };
+    let application = tokio::select! {
+        // It ends by itself only when it failed.
+        drained = &mut serving => {
+            let drained = drained?;
+            return Ok(Ended { drained, application: None });
+        }
+        asked = asked => asked?,
+    };
+    stop.cancel();
+    tokio::select! {
+        drained = &mut serving => Ok(Ended { drained: drained?, application }),
+        signal = signals.next() => {
+            // As a kill would: it costs nothing but the drain.
+            tracing::warn!("{signal} again: ending now");
+            Ok(Ended { drained: Drained::TimedOut, application })
+        }
+    }
+}
+
+/// For people and programs, whatever the log level is.
+fn say_address(listener: &TcpListener) -> Result<(), NodeError> {
+    let address = listener.local_addr();
+    let address = address.map_err(NodeError::system("read the address"))?;
+    eprintln!("listening on {address}");
+    Ok(())
+}
+
+fn server_config(options: &ServerOptions, security: ServerSecurity) -> ServerConfig {
+    ServerConfig {
+        drain_timeout: options.drain_timeout,
+        security,
+        limits: options.limits.clone(),
+        reflection: options.reflection,
+    }
+}
+
+/// As configured, or the host's name.
+fn server_id(options: &ServerOptions) -> String {
+    let host = || {
+        let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+        (!name.is_empty()).then_some(name)
+    };
+    let id = options.server_id.clone().or_else(host);
+    id.unwrap_or_else(|| "walcast".to_owned())
+}

@@ -1,0 +1,1 @@
+//! Security without sockets.
