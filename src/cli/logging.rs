@@ -9,6 +9,8 @@ use repeats::Limited;
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{JsonFields, format};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// `--log-level` and `--log-format`.
 #[derive(Args, Debug)]
@@ -71,7 +73,8 @@ impl LogArgs {
     }
 }
 
-/// Starts logging. A level that is none was refused where it was read; here it is as `info`.
+/// Starts logging, and keeping the last warnings and errors for the status page. A level that is none was refused where it
+/// was read; here it is as `info`.
 pub fn start(config: &LogConfig) {
     let directives = directives(&config.level).unwrap_or_else(|| "warn,walcast=info".to_owned());
     let filter = EnvFilter::new(directives);
@@ -81,13 +84,19 @@ pub fn start(config: &LogConfig) {
     match config.format {
         LogFormat::Text => {
             let lines = format().with_ansi(std::io::stderr().is_terminal());
-            builder.event_format(Limited::text(lines)).init();
+            let subscriber = builder.event_format(Limited::text(lines)).finish();
+            subscriber
+                .with(crate::http::Recent::of_the_process())
+                .init();
         }
         LogFormat::Json => {
             let lines = format().json().flatten_event(true);
-            builder
+            let subscriber = builder
                 .fmt_fields(JsonFields::new())
                 .event_format(Limited::json(lines))
+                .finish();
+            subscriber
+                .with(crate::http::Recent::of_the_process())
                 .init();
         }
     }

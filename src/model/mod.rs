@@ -2,12 +2,14 @@
 //! No I/O, and no generated types: those stop at `wire`.
 
 mod message;
+mod metrics;
 mod status;
 
 pub use message::{
     Chunk, Codec, Commit, CopyBegin, CopyMessage, CopyRequest, Follows, Hello, Message,
     SnapshotBegin, SnapshotEnd, SnapshotPages, StreamStart,
 };
+pub use metrics::{Counter, Histogram, LogHolder, Meters, ProcessMeters};
 pub use status::{DatabaseState, DatabaseStatus, Progress, ReplicaStatus, Role};
 
 use crate::format::dbsum::DbSum;

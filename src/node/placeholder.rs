@@ -3,12 +3,14 @@
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use crate::model::{
-    CopyRequest, DatabaseState, DatabaseStatus, Point, Progress, ReplicaStatus, Role, StreamStart,
+    CopyRequest, DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role,
+    StreamStart,
 };
 use crate::server::{
     Copies, Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase,
 };
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// A name in the registry without a database behind it.
@@ -16,6 +18,7 @@ pub struct Placeholder {
     status: DatabaseStatus,
     orphan: bool,
     points: watch::Sender<Option<Point>>,
+    meters: Arc<Meters>,
 }
 
 /// A status that knows no more than this.
@@ -66,6 +69,7 @@ impl Placeholder {
             status,
             orphan,
             points: watch::Sender::new(None),
+            meters: Arc::default(),
         }
     }
 
@@ -89,6 +93,10 @@ impl Database for Placeholder {
 
     fn status(&self) -> DatabaseStatus {
         self.status.clone()
+    }
+
+    fn meters(&self) -> Arc<Meters> {
+        self.meters.clone()
     }
 
     fn watch(&self) -> watch::Receiver<Option<Point>> {

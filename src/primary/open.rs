@@ -45,6 +45,7 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
         // The attachment that gave the tip is over.
         return Err(shared.not_ready());
     }
+    shared.meters.streams.add(1);
     let number = shared.sessions.fetch_add(1, Relaxed);
     let session = format!("{}-{}-{number}", shared.config.name, std::process::id());
     let hello = hello(shared, &session, follows, &reason, &tip).await?;
@@ -61,6 +62,7 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
         reading: None,
         changes,
         last_sent: Instant::now(),
+        opened: Instant::now(),
         state: DatabaseState::CatchingUp,
         reason,
     };

@@ -297,7 +297,11 @@ impl Applier {
         let local = attached(&mut self.local, &self.shared)?;
         let record = &mut self.record;
         let refs = page_refs(pages, local.page_size());
+        let began = Instant::now();
         local.publish(&refs, &mark, || record.note_next(mark))?;
+        let meters = &self.shared.meters;
+        meters.work.time(began.elapsed());
+        meters.frames.add(refs.len() as u64);
         self.machine.published(mark);
         self.shared.applied(&mark.point, true);
         self.after_publish(pages.bytes.len());
@@ -315,6 +319,7 @@ impl Applier {
         }
         self.machine.published(mark);
         self.shared.applied(&mark.point, true);
+        self.shared.snapshot_ended();
         let (name, position) = (&self.shared.config.name, mark.point.position);
         tracing::info!(database = %name, %position, "snapshot complete");
         self.after_publish(0);

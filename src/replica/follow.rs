@@ -246,6 +246,7 @@ fn greet(
     hello: &Hello,
     replica_id: &str,
 ) {
+    shared.meters.streams.add(1);
     let name = &shared.config.name;
     tracing::info!(database = %name, follows = ?hello.follows, "connected: {}", hello.reason);
     shared.set_state(DatabaseState::CatchingUp, hello.reason.clone());

@@ -34,7 +34,7 @@ pub use take::{Take, TakeError, Taken};
 
 use crate::client::Upstream;
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Message, Point};
+use crate::model::{DatabaseStatus, Message, Meters, Point};
 use crate::sqlite::WalIndex;
 use shared::Shared;
 use std::path::PathBuf;
@@ -182,6 +182,11 @@ impl Replica {
     /// Everything for `walcast status`.
     pub fn status(&self) -> DatabaseStatus {
         self.shared.status()
+    }
+
+    /// Its counters.
+    pub fn meters(&self) -> Arc<Meters> {
+        self.shared.meters.clone()
     }
 
     /// What readers see now, and each change of it.

@@ -200,6 +200,7 @@ impl Worker {
     fn failed(&self, error: &ApplyError) {
         let name = &self.shared.config.name;
         if error.is_diverged() {
+            self.shared.meters.checksum_failures.add(1);
             tracing::error!(database = %name, "{error}; a snapshot heals it, in place");
             self.shared.not_caught_up();
         } else {

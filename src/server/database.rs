@@ -3,7 +3,8 @@
 use super::errors::{Reason, Refusal};
 use crate::format::position::Position;
 use crate::model::{
-    CopyMessage, CopyRequest, DatabaseStatus, Message, Point, Progress, ReplicaStatus, StreamStart,
+    CopyMessage, CopyRequest, DatabaseStatus, Message, Meters, Point, Progress, ReplicaStatus,
+    StreamStart,
 };
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -25,6 +26,8 @@ pub trait Database: Send + Sync + 'static {
     fn name(&self) -> &str;
     /// Its state, for people.
     fn status(&self) -> DatabaseStatus;
+    /// Its counters, for metrics.
+    fn meters(&self) -> Arc<Meters>;
     /// Its position: captured on a primary, what readers see on a replica.
     fn watch(&self) -> watch::Receiver<Option<Point>>;
     /// Begins to end it.

@@ -223,6 +223,9 @@ macro_rules! database {
                 status.staleness_seconds = *fake.staleness.lock().unwrap();
                 status
             }
+            fn meters(&self) -> Arc<Meters> {
+                Arc::default()
+            }
             fn watch(&self) -> watch::Receiver<Option<Point>> {
                 self.0.fake.receiver.clone()
             }
