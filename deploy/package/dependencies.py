@@ -4,7 +4,8 @@ test crates.
 
     dependencies.py notices           THIRD-PARTY-NOTICES, to stdout
     dependencies.py sbom              a CycloneDX 1.5 document, to stdout
-    dependencies.py check             fails where THIRD-PARTY-NOTICES is not what `notices` prints
+    dependencies.py check             fails where THIRD-PARTY-NOTICES is not what `notices` prints, or where a dependency needs
+                                      a newer Rust than Cargo.toml says (our own use of it is for clippy's incompatible_msrv)
 """
 
 import json
@@ -142,6 +143,16 @@ def sbom():
     return json.dumps(document, indent=2) + "\n"
 
 
+def too_new(data):
+    """Packages of all kinds that need a newer Rust than walcast says it does."""
+    def version(package):
+        return [int(number) for number in (package["rust_version"] or "0").split(".")]
+
+    packages = {package["id"]: package for package in data["packages"]}
+    ours = version(packages[data["resolve"]["root"]])
+    return [f"{p['name']} {p['version']} needs {p['rust_version']}" for p in packages.values() if version(p)[:2] > ours]
+
+
 def main():
     what = sys.argv[1] if len(sys.argv) == 2 else ""
     if what == "notices":
@@ -151,6 +162,9 @@ def main():
     elif what == "check":
         if not NOTICES.exists() or NOTICES.read_text() != notices():
             sys.exit("THIRD-PARTY-NOTICES is not current: deploy/package/dependencies.py notices > THIRD-PARTY-NOTICES")
+        wrong = too_new(metadata())
+        if wrong:
+            sys.exit("rust-version in Cargo.toml is too low: " + ", ".join(wrong))
     else:
         sys.exit(__doc__)
 
