@@ -16,7 +16,8 @@ impl Scratch {
             let message = format!("make the directory {}: {error}", path.display());
             Failure::new(Exit::Failed, message)
         };
-        let random = getrandom::u64().map_err(|e| fail(parent, e.into()))?;
+        let random =
+            getrandom::u64().map_err(|e| fail(parent, std::io::Error::other(e.to_string())))?;
         let path = parent.join(format!(".{name}-{random:016x}.tmp"));
         let mut builder = std::fs::DirBuilder::new();
         let made = builder.mode(0o700).create(&path);
