@@ -3,9 +3,12 @@
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use crate::model::{
-    DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role, StreamStart,
+    CopyRequest, DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role,
+    StreamStart,
 };
-use crate::server::{Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase};
+use crate::server::{
+    Copies, Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -142,6 +145,10 @@ impl ReplicaDatabase for Placeholder {
 
     fn is_followed(&self) -> bool {
         !self.orphan
+    }
+
+    async fn read_copy(&self, _: CopyRequest) -> Result<Copies, Refusal> {
+        Err(self.refusal())
     }
 
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal> {
