@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod disk;
 pub mod format;
+pub mod http;
 pub mod model;
 pub mod node;
 pub mod ownership;

@@ -6,9 +6,11 @@ use super::finding::{Found, Place};
 use super::plan::{self, Plan};
 use super::reload::{Source, needs_restart};
 use crate::config::{Config, Entry, Readiness};
+use crate::model::ProcessMeters;
 use crate::security::ServerSecurity;
 use crate::server::Registry;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,7 @@ pub struct Keeper {
     security: ServerSecurity,
     databases: Databases,
     readiness: watch::Sender<Readiness>,
+    meters: Arc<ProcessMeters>,
     finders: HashMap<Place, Finder>,
     found: HashMap<Place, Found>,
     news: (mpsc::Sender<News>, mpsc::Receiver<News>),
@@ -40,6 +43,7 @@ impl Keeper {
         registry: Registry,
         security: ServerSecurity,
         databases: Databases,
+        meters: Arc<ProcessMeters>,
     ) -> Keeper {
         let mut keeper = Keeper {
             readiness: watch::Sender::new(config.server.readiness.clone()),
@@ -48,6 +52,7 @@ impl Keeper {
             registry,
             security,
             databases,
+            meters,
             finders: HashMap::new(),
             found: HashMap::new(),
             news: mpsc::channel(QUEUE),
@@ -134,7 +139,12 @@ impl Keeper {
             tracing::info!("SIGHUP: there is no configuration file to read again; nothing changes");
             return;
         };
-        match self.prepare(source).await {
+        let prepared = self.prepare(source).await;
+        match &prepared {
+            Ok(_) => self.meters.reloads.add(1),
+            Err(_) => self.meters.reload_failures.add(1),
+        }
+        match prepared {
             Ok(changed) => tracing::info!(
                 started = changed.started,
                 stopped = changed.stopped,

@@ -20,20 +20,25 @@ mod mirror;
 mod placeholder;
 mod plan;
 mod reload;
+mod second_port;
 mod signals;
 
+pub use application::abandon as abandon_application;
 pub use error::NodeError;
 pub use reload::Source;
 
 use crate::config::{Config, ServerOptions};
+use crate::model::ProcessMeters;
 use crate::security::{self, ServerSecurity};
 use crate::server::{Drained, Registry, ServeError, ServerConfig, serve};
 use application::Application;
 use databases::Databases;
 use keeper::Keeper;
+use second_port::{SecondPort, Shown};
 use signals::EndSignals;
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -56,27 +61,42 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
     let security = ServerSecurity::load(&options)?;
     let tls = options.tls.is_some();
     let listener = security::bind(&options.listen, "--listen", tls, options.insecure).await?;
+    let second = second_port::bind(&options).await?;
     let upstreams = databases::connect(&config, &HashMap::new())?;
     if let Some(clash) = plan::plan(&config.entries, &HashMap::new()).1.pop() {
         return Err(NodeError::Clash(clash));
     }
     let registry = Registry::new(options.max_staleness);
     let databases = Databases::new(registry.clone(), server_id(&options), upstreams);
+    let meters = Arc::new(ProcessMeters::default());
     let keeper = Keeper::start(
         config,
         source,
         registry.clone(),
         security.clone(),
         databases,
+        meters.clone(),
     );
     let settled = keeper.settled();
     say_address(&listener)?;
     let stop = CancellationToken::new();
+    let shown = Shown {
+        registry: registry.clone(),
+        readiness: keeper.readiness(),
+        security: security.clone(),
+        meters: meters.clone(),
+        server_id: server_id(&options),
+        grpc: listener.local_addr().ok(),
+        draining: stop.clone(),
+    };
+    let second = second
+        .map(|bound| SecondPort::start(bound, shown))
+        .transpose()?;
     let kept = tokio::spawn(keeper.run(hangups, stop.clone()));
     let serving = serve(
         listener,
         registry.clone(),
-        server_config(&options, security),
+        server_config(&options, security, meters),
         stop.clone().cancelled_owned(),
     );
     let ended = supervise(
@@ -96,6 +116,9 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
     }
     // A panic in there ends the process.
     let _ = kept.await;
+    if let Some(second) = second {
+        second.finish().await;
+    }
     ended
 }
 
@@ -145,12 +168,17 @@ fn say_address(listener: &TcpListener) -> Result<(), NodeError> {
     Ok(())
 }
 
-fn server_config(options: &ServerOptions, security: ServerSecurity) -> ServerConfig {
+fn server_config(
+    options: &ServerOptions,
+    security: ServerSecurity,
+    meters: Arc<ProcessMeters>,
+) -> ServerConfig {
     ServerConfig {
         drain_timeout: options.drain_timeout,
         security,
         limits: options.limits.clone(),
         reflection: options.reflection,
+        meters,
     }
 }
 

@@ -3,16 +3,21 @@
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use crate::model::{
-    DatabaseState, DatabaseStatus, Point, Progress, ReplicaStatus, Role, StreamStart,
+    CopyRequest, DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role,
+    StreamStart,
 };
-use crate::server::{Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase};
+use crate::server::{
+    Copies, Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase,
+};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// A name in the registry without a database behind it.
 pub struct Placeholder {
     status: DatabaseStatus,
     orphan: bool,
+    meters: Arc<Meters>,
     points: watch::Sender<Option<Point>>,
 }
 
@@ -63,6 +68,7 @@ impl Placeholder {
         Placeholder {
             status,
             orphan,
+            meters: Arc::default(),
             points: watch::Sender::new(None),
         }
     }
@@ -87,6 +93,10 @@ impl Database for Placeholder {
 
     fn status(&self) -> DatabaseStatus {
         self.status.clone()
+    }
+
+    fn meters(&self) -> Arc<Meters> {
+        self.meters.clone()
     }
 
     fn watch(&self) -> watch::Receiver<Option<Point>> {
@@ -135,6 +145,10 @@ impl ReplicaDatabase for Placeholder {
 
     fn is_followed(&self) -> bool {
         !self.orphan
+    }
+
+    async fn read_copy(&self, _: CopyRequest) -> Result<Copies, Refusal> {
+        Err(self.refusal())
     }
 
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal> {

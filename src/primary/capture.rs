@@ -9,8 +9,8 @@ use crate::disk::{DiskError, File};
 use crate::format::commits::CommitRecord;
 use crate::format::lz4;
 use crate::format::position::Position;
-use crate::format::wal::{Cksum, WalHeader};
-use crate::model::{Chunk, Codec, Commit, Point, clock_us};
+use crate::format::wal::{Cksum, WalHeader, frame_size};
+use crate::model::{Chunk, Codec, Commit, LogHolder, Point, clock_us};
 use crate::sqlite::{SqliteError, WalIndex};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -278,6 +278,7 @@ impl Capture {
 
     /// Captures one chunk, at most up to frame `last`.
     pub fn capture_chunk(&mut self, last: u32) -> Result<(), Trouble> {
+        let began = Instant::now();
         if self.prepared.is_none() {
             let Some(cursor) = self.cursor.filter(|cursor| cursor.frames < last) else {
                 return Ok(());
@@ -303,6 +304,7 @@ impl Capture {
         self.shadow.append(&piece, clock_us())?;
         if let Some(prepared) = self.prepared.take() {
             self.publish(prepared);
+            self.shared.meters.work.time(began.elapsed());
         }
         Ok(())
     }
@@ -367,7 +369,7 @@ impl Capture {
         };
         self.end = Some((end.header, end.cksum));
         self.cursor = Some(end);
-        self.shared.commits.fetch_add(u64::from(commits), Relaxed);
+        self.count(end.offset() - start.offset, commits, data.len());
         if let Some(record) = &record {
             self.time_us = record.time_us;
         }
@@ -395,6 +397,33 @@ impl Capture {
             Some(_) => self.shared.hub.set_tip(self.point()),
             None => self.shared.hub.notify(),
         }
+    }
+
+    /// One chunk was captured.
+    fn count(&self, wal_bytes: u64, commits: u32, packed: usize) {
+        let Shared {
+            commits: total,
+            meters,
+            ..
+        } = &*self.shared;
+        total.fetch_add(u64::from(commits), Relaxed);
+        meters.wal_bytes.add(wal_bytes);
+        // The header of the log, 32 bytes, is less than a frame.
+        meters.frames.add(wal_bytes / frame_size(self.page_size));
+        meters.segments.observe(packed as u64);
+    }
+
+    /// Tells the metrics what keeps the log from beginning anew, once all of `seen` is captured.
+    pub fn note_holder(&self, seen: &Seen) {
+        self.shared.meters.set_holder(if seen.frames == 0 {
+            LogHolder::Nothing
+        } else if seen.backfill < seen.frames {
+            LogHolder::Checkpoint
+        } else if self.hold.has_log() {
+            LogHolder::Walcast
+        } else {
+            LogHolder::Nothing
+        });
     }
 
     /// The captured tip. Right only while `ready`, at a commit.

@@ -259,6 +259,7 @@ fn new_generation(
     let bytes = lineage.to_text().into_bytes();
     disk::replace(shadow::LINEAGE_OPS, &layout.lineage(), &bytes, true).map_err(text)?;
     layout.write_generation(lineage.generation).map_err(text)?;
+    shared.meters.generations.add(1);
     match fork {
         Some(fork) => tracing::warn!(
             database = %shared.config.name,

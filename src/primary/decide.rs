@@ -117,6 +117,7 @@ fn differs(
 /// A damaged stretch is never read again: replicas before it get a snapshot. Where it is in the index that is being
 /// written, a snapshot would need it as well, so a new generation begins, from the application's own log.
 pub fn damaged(shared: &Shared, at: Position, newest: Position, error: &ShadowError) {
+    shared.meters.checksum_failures.add(1);
     tracing::error!(database = %shared.config.name, "the shadow WAL is damaged at {at}: {error}");
     if at.index < newest.index {
         shared.hub.forget_before(at.index + 1);

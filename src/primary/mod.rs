@@ -44,7 +44,7 @@ pub use error::PrimaryError;
 pub use stream::StreamHandle;
 
 use crate::model::{
-    DatabaseState, DatabaseStatus, Point, Progress, ReplicaStatus, Role, StreamStart,
+    DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role, StreamStart,
 };
 use log::LiveLog;
 use shared::{Reply, Request, Shared, SnapshotStart};
@@ -153,6 +153,11 @@ impl Primary {
             commits: shared.commits.load(Relaxed),
             snapshots: shared.snapshots.load(Relaxed),
         }
+    }
+
+    /// Its counters.
+    pub fn meters(&self) -> Arc<Meters> {
+        Arc::clone(&self.shared.meters)
     }
 
     /// The captured tip: committed, in the shadow WAL, checksum known.

@@ -10,7 +10,7 @@ use super::shared::{Reply, Request, Shared};
 use crate::disk::ReplaceOps;
 use crate::format::dbsum::DbSum;
 use crate::format::position::{Generation, Position};
-use crate::model::{DatabaseState, Point, clock_us};
+use crate::model::{DatabaseState, LogHolder, Point, clock_us};
 use crate::sqlite::index_connection;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -249,10 +249,12 @@ impl Session {
             if capture.is_captured(&target) {
                 capture.yield_log()?;
                 capture.chase()?;
+                capture.note_holder(&target);
                 return Ok(Some(target));
             }
             capture.capture_chunk(target.frames)?;
         }
+        self.shared.meters.set_holder(LogHolder::Walcast);
         self.target = Some(target);
         Ok(None)
     }

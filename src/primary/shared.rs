@@ -8,7 +8,7 @@ use super::shadow::Layout;
 use super::wake::Wake;
 use crate::disk::File;
 use crate::format::position::Position;
-use crate::model::{DatabaseState, Point, SnapshotBegin};
+use crate::model::{DatabaseState, Meters, Point, SnapshotBegin};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,6 +99,8 @@ pub struct Shared {
     draining: Mutex<Option<Option<Position>>>,
     /// The database file; see [`SnapshotStart::file`].
     pub raw: Mutex<Option<Arc<File>>>,
+    /// Counters for metrics.
+    pub meters: Arc<Meters>,
     /// Transactions captured since the start.
     pub commits: AtomicU64,
     /// Payload bytes sent to replicas since the start.
@@ -128,6 +130,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             draining: Mutex::new(None),
             raw: Mutex::new(None),
+            meters: Arc::default(),
             commits: AtomicU64::new(0),
             bytes_streamed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),

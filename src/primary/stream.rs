@@ -54,6 +54,8 @@ pub struct StreamHandle {
     pub(super) reading: Option<JoinHandle<Batch>>,
     pub(super) changes: watch::Receiver<u64>,
     pub(super) last_sent: Instant,
+    /// When the stream began.
+    pub(super) opened: Instant,
     pub(super) state: DatabaseState,
     pub(super) reason: String,
 }
@@ -154,6 +156,7 @@ impl StreamHandle {
         }));
         self.phase = Phase::Follow;
         self.shared.snapshots.fetch_add(1, Relaxed);
+        self.shared.meters.snapshots.time(self.opened.elapsed());
         tracing::info!(database = %self.shared.config.name, "snapshot sent, at {}", end.position);
         self.set_state(DatabaseState::CatchingUp);
         Ok(())

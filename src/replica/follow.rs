@@ -183,6 +183,7 @@ fn start_of(shared: &Shared, request: &Request) -> StreamStart {
         lz4: true,
         page_size: point.map_or(0, |p| p.page_size),
         address: String::new(),
+        transient: false,
     }
 }
 
@@ -245,6 +246,7 @@ fn greet(
     hello: &Hello,
     replica_id: &str,
 ) {
+    shared.meters.streams.add(1);
     let name = &shared.config.name;
     tracing::info!(database = %name, follows = ?hello.follows, "connected: {}", hello.reason);
     shared.set_state(DatabaseState::CatchingUp, hello.reason.clone());

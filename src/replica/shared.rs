@@ -4,9 +4,9 @@ use super::ReplicaConfig;
 use super::lag::Lag;
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
-use crate::model::{DatabaseState, DatabaseStatus, Point, Role};
+use crate::model::{DatabaseState, DatabaseStatus, LogHolder, Meters, Point, Role};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Shared {
     /// How it was started.
     pub config: ReplicaConfig,
+    /// Counters for metrics.
+    pub meters: Arc<Meters>,
     commands: mpsc::Sender<super::Command>,
     applied: watch::Sender<Option<Point>>,
     caught_up: watch::Sender<bool>,
@@ -34,6 +36,7 @@ struct Inner {
     bytes: u64,
     publications: u64,
     snapshots: u64,
+    snapshot_began: Instant,
     scrubs: u64,
     apply_lag_seconds: f64,
 }
@@ -53,11 +56,13 @@ impl Shared {
             bytes: 0,
             publications: 0,
             snapshots: 0,
+            snapshot_began: Instant::now(),
             scrubs: 0,
             apply_lag_seconds: 0.0,
         };
         Shared {
             config,
+            meters: Arc::default(),
             commands,
             applied: watch::Sender::new(None),
             caught_up: watch::Sender::new(false),
@@ -123,7 +128,13 @@ impl Shared {
     pub(super) fn snapshot_began(&self) {
         let mut inner = self.lock();
         inner.snapshots += 1;
+        inner.snapshot_began = Instant::now();
         inner.state = DatabaseState::Snapshot;
+    }
+
+    pub(super) fn snapshot_ended(&self) {
+        let began = self.lock().snapshot_began;
+        self.meters.snapshots.time(began.elapsed());
     }
 
     /// What it is doing, and why.
@@ -160,6 +171,13 @@ impl Shared {
 
     /// A part has a fault that does not end the stream, or has it no more.
     pub fn note_fault(&self, part: &'static str, fault: Option<String>) {
+        if part == "log" {
+            let held = fault.is_some();
+            self.meters.set_holder(match held {
+                true => LogHolder::Reader,
+                false => LogHolder::Nothing,
+            });
+        }
         let mut inner = self.lock();
         match fault {
             Some(text) => {
@@ -179,6 +197,9 @@ impl Shared {
 
     pub(super) fn note_bytes(&self, bytes: usize) {
         self.lock().bytes += bytes as u64;
+        if bytes > 0 {
+            self.meters.segments.observe(bytes as u64);
+        }
     }
 
     pub(super) fn note_durable(&self, position: Position) {

@@ -5,6 +5,7 @@ use super::flow::CallTasks;
 use super::guard::Guard;
 use super::strangers::{StrangerPlace, Strangers};
 use crate::config::Limits;
+use crate::model::ProcessMeters;
 use crate::security::{Protocol, Seldom, ServerSecurity};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -42,6 +43,7 @@ pub(super) struct Door {
     routes: Routes,
     security: ServerSecurity,
     limits: Limits,
+    meters: Arc<ProcessMeters>,
     places: Arc<Semaphore>,
     strangers: Strangers,
     calls: TaskTracker,
@@ -52,7 +54,12 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(routes: Routes, security: ServerSecurity, limits: Limits) -> Door {
+    pub(super) fn new(
+        routes: Routes,
+        security: ServerSecurity,
+        limits: Limits,
+        meters: Arc<ProcessMeters>,
+    ) -> Door {
         Door {
             routes: routes.prepare(),
             security,
@@ -61,6 +68,7 @@ impl Door {
             )),
             strangers: Strangers::new(limits.unauthenticated_connections),
             limits,
+            meters,
             calls: TaskTracker::new(),
             refused: Arc::default(),
             crowded: Seldom::default(),
@@ -84,6 +92,7 @@ impl Door {
                 Ok((stream, address)) => {
                     let (door, closing, end) = (door.clone(), closing.clone(), end.clone());
                     connections.spawn(async move {
+                        let _counted = Counted::new(&door.meters);
                         tokio::select! {
                             () = end.cancelled() => {}
                             () = door.welcome(stream, address, closing) => {}
@@ -199,5 +208,21 @@ impl Door {
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         http
+    }
+}
+
+/// Counts a connection for as long as it lives, however it ends.
+struct Counted(Arc<ProcessMeters>);
+
+impl Counted {
+    fn new(meters: &Arc<ProcessMeters>) -> Counted {
+        meters.connections_opened.add(1);
+        Counted(meters.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections_closed.add(1);
     }
 }

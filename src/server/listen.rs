@@ -12,6 +12,7 @@ use super::registry::Registry;
 use super::replication::Replication;
 use super::shared::Shared;
 use crate::config::Limits;
+use crate::model::ProcessMeters;
 use crate::security::ServerSecurity;
 use crate::wire::pb;
 use pb::admin_service_server::AdminServiceServer;
@@ -39,6 +40,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
+    /// Counts connections.
+    pub meters: Arc<ProcessMeters>,
 }
 
 impl Default for ServerConfig {
@@ -48,6 +51,7 @@ impl Default for ServerConfig {
             security: ServerSecurity::open(),
             limits: Limits::default(),
             reflection: true,
+            meters: Arc::default(),
         }
     }
 }
@@ -86,7 +90,12 @@ pub async fn serve(
     let shared = Arc::new(Shared::new(registry, &config.limits));
     let (reporter, known) = health::begin(&shared).await;
     let routes = routes(&shared, &reporter, &config)?;
-    let door = Door::new(routes, config.security.clone(), config.limits);
+    let door = Door::new(
+        routes,
+        config.security.clone(),
+        config.limits,
+        config.meters.clone(),
+    );
     // Not when the drain begins: hyper closes a connection as soon as its calls have ended, and if the peer has just sent
     // something, TCP resets it, and the peer loses what it has not read yet, such as the last chunk and the status.
     let serving = door.run(listener, shared.closing.clone());

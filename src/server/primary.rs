@@ -3,7 +3,7 @@
 use super::database::{Database, Messages, PrimaryDatabase};
 use super::errors::{Reason, Refusal};
 use super::outgoing::{Source, outgoing};
-use crate::model::{DatabaseStatus, Message, Point, Progress, ReplicaStatus, StreamStart};
+use crate::model::{DatabaseStatus, Message, Meters, Point, Progress, ReplicaStatus, StreamStart};
 use crate::primary::{Primary, PrimaryError, StreamHandle};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -31,6 +31,10 @@ impl Database for Arc<Primary> {
 
     fn status(&self) -> DatabaseStatus {
         Primary::status(self)
+    }
+
+    fn meters(&self) -> Arc<Meters> {
+        Primary::meters(self)
     }
 
     fn watch(&self) -> watch::Receiver<Option<Point>> {

@@ -172,20 +172,16 @@ fn grants() -> impl Strategy<Value = Vec<Grant>> {
     );
     vec(grant, 0..4).prop_map(|grants| {
         let grants = grants.into_iter().enumerate();
-        let grant = |(i, (name, known, databases, allow)): (
-            usize,
-            (String, (bool, bool), Vec<&str>, _),
-        )| {
-            let token = known.0 || !known.1;
-            Grant {
-                name: format!("{name} {i}"),
-                token: token.then(|| TokenSource::File(PathBuf::from(format!("/{name}/{i}")))),
-                client_name: known.1.then(|| format!("{i}{name}")),
-                databases: databases.into_iter().map(str::to_owned).collect(),
-                allow,
-            }
-        };
-        grants.map(grant).collect()
+        let grant = grants.map(|(i, (name, (token, client), databases, allow))| Grant {
+            // One of the two must be there.
+            token: (token || !client)
+                .then(|| TokenSource::File(PathBuf::from(format!("/{name}/{i}")))),
+            client_name: client.then(|| format!("{i}{name}")),
+            databases: databases.into_iter().map(str::to_owned).collect(),
+            name: format!("{name} {i}"),
+            allow,
+        });
+        grant.collect()
     })
 }
 

@@ -1,0 +1,25 @@
+//! The second port: metrics for Prometheus, probes, and a status page for people. It only looks; nothing can be changed
+//! through it.
+//!
+//! ```text
+//! registry ── each second ──> sample (`sampler`) ──> rows, rates, history ──> /events ──> the page
+//!     └────── each scrape ──> `collect` ──> /metrics        `probes` ──> /livez, /readyz
+//! ```
+
+mod access;
+mod base64;
+mod collect;
+mod encode;
+mod events;
+mod history;
+mod listen;
+mod page;
+mod probes;
+mod process;
+mod recent;
+mod routes;
+mod sampler;
+mod view;
+
+pub use listen::{HttpOptions, serve};
+pub use recent::{Line, Recent};

@@ -1,0 +1,104 @@
+//! `/livez` and `/readyz`, for load balancers and orchestrators.
+//!
+//! Only replicas make a process unready: an application that is started after its sidecar would otherwise wait for a
+//! database that it makes itself (`server::health` has the same rule for gRPC). And no lag kills a process: what is
+//! behind catches up sooner alive than restarted.
+
+use crate::config::Readiness;
+use crate::model::DatabaseState;
+use crate::server::{Registry, Served};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// An answer, with what a person wants to know.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Yes or no.
+    pub good: bool,
+    /// One line for the answer, and one for each database that is not ready.
+    pub text: String,
+}
+
+/// `Err`: why readers are not to be sent to this replica.
+pub fn fault_of(served: &Served, max_staleness: Option<Duration>) -> Result<(), String> {
+    let Served::Replica(replica) = served else {
+        return Ok(());
+    };
+    if !replica.is_followed() {
+        // Its upstream let it go: that is no fault of what is read here.
+        return Ok(());
+    }
+    let status = replica.status();
+    let fault = if matches!(status.state, DatabaseState::Failed | DatabaseState::Stopped) {
+        "does not run".to_owned()
+    } else if !replica.has_caught_up_once() {
+        "was not level with its primary yet".to_owned()
+    } else {
+        let age = status.staleness_seconds;
+        match max_staleness.map(|max| max.as_secs_f64()) {
+            Some(max) if age < 0.0 || age > max => {
+                format!("was last level with its primary {age:.1} s ago, {max} s are allowed")
+            }
+            _ => return Ok(()),
+        }
+    };
+    match status.reason.as_str() {
+        "" => Err(format!("{fault} ({})", status.state)),
+        reason => Err(format!("{fault} ({}: {reason})", status.state)),
+    }
+}
+
+/// Whether readers may be sent here.
+pub fn readyz(registry: &Registry, readiness: &Readiness, draining: bool) -> Verdict {
+    if draining {
+        return Verdict {
+            good: false,
+            text: "not ready: shutting down\n".to_owned(),
+        };
+    }
+    let max_staleness = registry.max_staleness();
+    let mut ready = 0;
+    let mut faults: Vec<(String, String)> = Vec::new();
+    let list = registry.list();
+    let names = list.iter().map(|served| served.database().name());
+    if let Readiness::Named(wanted) = readiness {
+        let known: Vec<&str> = names.collect();
+        for name in wanted.iter().filter(|n| !known.contains(&n.as_str())) {
+            faults.push((name.clone(), "is not here".to_owned()));
+        }
+    }
+    for served in list.iter().filter(|s| matches!(s, Served::Replica(_))) {
+        let name = served.database().name();
+        if let Readiness::Named(wanted) = readiness
+            && !wanted.iter().any(|w| w == name)
+        {
+            continue;
+        }
+        match fault_of(served, max_staleness) {
+            Ok(()) => ready += 1,
+            Err(fault) => faults.push((name.to_owned(), fault)),
+        }
+    }
+    let good = match readiness {
+        Readiness::Any => ready > 0 || faults.is_empty(),
+        Readiness::All | Readiness::Named(_) => faults.is_empty(),
+    };
+    let mut text = String::from(if good { "ready\n" } else { "not ready\n" });
+    for (name, fault) in &faults {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name}: {fault}");
+    }
+    Verdict { good, text }
+}
+
+/// Whether this process works at all: it does when it answers. What has failed is named, since a restart may be wanted.
+pub fn livez(registry: &Registry) -> Verdict {
+    let mut text = String::from("alive\n");
+    for served in registry.list() {
+        let status = served.database().status();
+        if status.state == DatabaseState::Failed {
+            let _ = writeln!(text, "{}: failed: {}", status.name, status.reason);
+        }
+    }
+    Verdict { good: true, text }
+}
