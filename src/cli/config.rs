@@ -3,6 +3,7 @@
 use super::exit::{Exit, Failure};
 use crate::config::{self, Config, Entry, Loaded};
 use clap::{Args, Subcommand};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 /// Check and show a configuration file
@@ -63,11 +64,22 @@ pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
         ConfigCommand::Check(args) => {
             let path = args.path()?;
             let counts = count(&args.load()?);
-            println!("{}: ok: {counts}", path.display());
+            print(&format!("{}: ok: {counts}\n", path.display()))
         }
-        ConfigCommand::Show(args) => print!("{}", config::show(&args.load()?)),
+        ConfigCommand::Show(args) => print(&config::show(&args.load()?)),
     }
-    Ok(Exit::Done)
+}
+
+/// To stdout. Who stops reading, as `head` does, has seen enough.
+fn print(text: &str) -> Result<Exit, Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        Err(error) => Err(Failure::new(
+            Exit::Failed,
+            format!("write to stdout: {error}"),
+        )),
+    }
 }
 
 /// Such as `3 databases, 1 directory`.

@@ -3,13 +3,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 use walcast::config::{load, parse};
 
 fn run(here: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    walcast(here, &[&["config"], args].concat())
+}
+
+fn walcast(here: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let output: Output = Command::new(env!("CARGO_BIN_EXE_walcast"))
-        .arg("config")
         .args(args)
         .current_dir(here)
         .env("READER_TOKEN", "sesame")
@@ -69,6 +72,11 @@ fn all_mistakes_are_told_and_the_code_is_2() {
              walcast: walcast.yml: 3 mistakes\n"
         );
     }
+    // A process that would run it says the same, and opens nothing.
+    let (code, out, err) = walcast(here.path(), &["run"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.ends_with("walcast: walcast.yml: 3 mistakes\n"), "{err}");
+    assert_eq!(fs::read_dir(here.path()).expect("a directory").count(), 1);
     let literal = with("dbs: [{path: $NO_SUCH}]");
     let (code, out, err) = run(literal.path(), &["check", "--no-expand-env"]);
     assert_eq!(code, Some(0), "{err}");
@@ -116,6 +124,24 @@ fn what_is_shown_is_whole_and_hides_tokens() {
         again,
         parse(VALID, "walcast.yml", Some(&masked)).expect("valid")
     );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    // More than a pipe holds, so that writing meets its end.
+    let entries: String = (0..2000).map(|i| format!("  - path: {i}.db\n")).collect();
+    let here = with(&format!("dbs:\n{entries}"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
+        .args(["config", "show"])
+        .current_dir(here.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("walcast runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]
