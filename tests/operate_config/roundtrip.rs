@@ -163,6 +163,9 @@ const PERMISSIONS: [Permission; 6] = [
     Permission::Metrics,
 ];
 
+/// Of a grant: its name, whether it has a token and a client's name, its databases, what it allows.
+type Drawn = (String, (bool, bool), Vec<&'static str>, Vec<Permission>);
+
 fn grants() -> impl Strategy<Value = Vec<Grant>> {
     let grant = (
         label(),
@@ -172,10 +175,8 @@ fn grants() -> impl Strategy<Value = Vec<Grant>> {
     );
     vec(grant, 0..4).prop_map(|grants| {
         let grants = grants.into_iter().enumerate();
-        let grant = |(i, (name, known, databases, allow)): (
-            usize,
-            (String, (bool, bool), Vec<&str>, _),
-        )| {
+        let grant = |(i, drawn): (usize, Drawn)| {
+            let (name, known, databases, allow) = drawn;
             let token = known.0 || !known.1;
             Grant {
                 name: format!("{name} {i}"),
