@@ -163,6 +163,9 @@ const PERMISSIONS: [Permission; 6] = [
     Permission::Metrics,
 ];
 
+/// Of a grant: its name, whether it has a token and a client's name, its databases, what it allows.
+type Drawn = (String, (bool, bool), Vec<&'static str>, Vec<Permission>);
+
 fn grants() -> impl Strategy<Value = Vec<Grant>> {
     let grant = (
         label(),
@@ -172,16 +175,18 @@ fn grants() -> impl Strategy<Value = Vec<Grant>> {
     );
     vec(grant, 0..4).prop_map(|grants| {
         let grants = grants.into_iter().enumerate();
-        let grant = grants.map(|(i, (name, (token, client), databases, allow))| Grant {
-            // One of the two must be there.
-            token: (token || !client)
-                .then(|| TokenSource::File(PathBuf::from(format!("/{name}/{i}")))),
-            client_name: client.then(|| format!("{i}{name}")),
-            databases: databases.into_iter().map(str::to_owned).collect(),
-            name: format!("{name} {i}"),
-            allow,
-        });
-        grant.collect()
+        let grant = |(i, drawn): (usize, Drawn)| {
+            let (name, known, databases, allow) = drawn;
+            let token = known.0 || !known.1;
+            Grant {
+                name: format!("{name} {i}"),
+                token: token.then(|| TokenSource::File(PathBuf::from(format!("/{name}/{i}")))),
+                client_name: known.1.then(|| format!("{i}{name}")),
+                databases: databases.into_iter().map(str::to_owned).collect(),
+                allow,
+            }
+        };
+        grants.map(grant).collect()
     })
 }
 
@@ -251,6 +256,8 @@ const PIECES: [&str; 24] = [
 ];
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_shown_reads_as_the_same(config in config()) {
         let shown = show(&config);
