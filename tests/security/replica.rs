@@ -50,10 +50,10 @@ impl pb::replication_service_server::ReplicationService for Scripted {
         let script = {
             let mut inner = self.0.lock().expect("a script");
             inner.1 += 1;
-            if inner.1 > 1 {
-                return Err(Status::unavailable("the script was told already"));
-            }
-            inner.0.clone()
+            (inner.1 == 1).then(|| inner.0.clone())
+        };
+        let Some(script) = script else {
+            return std::future::pending().await;
         };
         let end = Err(Status::unavailable("the end of the script"));
         let script = tokio_stream::iter(script.into_iter().map(Ok).chain([end]));
@@ -82,7 +82,9 @@ async fn record(dir: &Path) -> Script {
     app.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)")
         .expect("a table");
     insert(&app, ROWS);
-    let primary = Primary::start(PrimaryConfig::new("app.db", &path));
+    let mut config = PrimaryConfig::new("app.db", &path);
+    config.server_id = "test".to_owned();
+    let primary = Primary::start(config);
     let server = Running::start(vec![Served::Primary(Arc::new(primary))]).await;
     let request = pb::StreamRequest {
         database: "app.db".into(),
