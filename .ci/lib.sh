@@ -23,7 +23,7 @@ passed=0
 failed=0
 times=()
 
-# Reads what cargo's and Python's test runners print, and answers "passed failed skipped".
+# Reads what cargo's, Python's and Node's test runners print, and answers "passed failed skipped".
 count_results() {
     awk '
         function number(name) {
@@ -36,6 +36,9 @@ count_results() {
             not_run = number("skipped")
             failed += bad; skipped += not_run; passed -= bad + not_run; ran = 0
         }
+        /^# pass [0-9]+$/ { passed += $3 }
+        /^# (fail|cancelled) [0-9]+$/ { failed += $3 }
+        /^# skipped [0-9]+$/ { skipped += $3 }
         END { print passed + 0, failed + 0, skipped + 0 }
     ' "$1"
 }

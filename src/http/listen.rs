@@ -1,11 +1,9 @@
 //! Listening on the second port, with bounds on what clients may hold, until the server ends.
 
+use super::options::HttpOptions;
 use super::process::Began;
-use super::recent::Recent;
 use super::routes::{App, Client, router};
 use super::sampler::Sampler;
-use crate::config::Readiness;
-use crate::model::ProcessMeters;
 use crate::security::{Protocol, ServerSecurity};
 use crate::server::Registry;
 use axum::body::Body;
@@ -16,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -33,24 +31,6 @@ const HEAD_BYTES: usize = 16 << 10;
 const CLOSE: Duration = Duration::from_secs(1);
 /// After a failure to accept (no descriptors) the next try waits.
 const AGAIN: Duration = Duration::from_millis(100);
-
-/// What the second port shows beside the databases, and how it judges.
-pub struct HttpOptions {
-    /// When `/readyz` says yes; it may change while the server runs.
-    pub readiness: watch::Receiver<Readiness>,
-    /// The lasting identity of this server, for people.
-    pub server_id: String,
-    /// Where replicas connect, for the page's advice.
-    pub grpc: Option<SocketAddr>,
-    /// Counters that belong to no database.
-    pub meters: Arc<ProcessMeters>,
-    /// The log's last warnings and errors.
-    pub recent: Recent,
-    /// TLS, and who may look; probes are exempt.
-    pub security: ServerSecurity,
-    /// Cancelled when the server begins to end: `/readyz` says no from then on.
-    pub draining: CancellationToken,
-}
 
 /// Serves until `shutdown` completes. Nothing that goes wrong on this port ends the server.
 pub async fn serve(
@@ -71,22 +51,14 @@ pub async fn serve(
     };
     let sampler = Arc::new(Sampler::new(
         registry.clone(),
-        options.recent,
-        options.server_id,
+        options.recent.clone(),
+        options.server_id.clone(),
         format!("{scheme}://{upstream}"),
         began,
     ));
     let closing = CancellationToken::new();
-    let app = router(Arc::new(App::new(
-        registry,
-        options.readiness,
-        options.meters,
-        options.draining,
-        options.security.clone(),
-        sampler.clone(),
-        began,
-        closing.clone(),
-    )));
+    let app = App::new(registry, &options, sampler.clone(), began, closing.clone());
+    let app = router(Arc::new(app));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let tasks = TaskTracker::new();
     let accept = async {

@@ -13,6 +13,7 @@ mod encode;
 mod events;
 mod history;
 mod listen;
+mod options;
 mod page;
 mod probes;
 mod process;
@@ -21,5 +22,6 @@ mod routes;
 mod sampler;
 mod view;
 
-pub use listen::{HttpOptions, serve};
+pub use listen::serve;
+pub use options::HttpOptions;
 pub use recent::{Line, Recent};

@@ -3,6 +3,7 @@
 use super::access;
 use super::collect;
 use super::events;
+use super::options::HttpOptions;
 use super::page::Page;
 use super::probes::{self, Verdict};
 use super::process::Began;
@@ -53,20 +54,17 @@ impl App {
     /// `closing` ends the pages that are open.
     pub fn new(
         registry: Registry,
-        readiness: watch::Receiver<Readiness>,
-        meters: Arc<ProcessMeters>,
-        draining: CancellationToken,
-        security: ServerSecurity,
+        options: &HttpOptions,
         sampler: Arc<Sampler>,
         began: Began,
         closing: CancellationToken,
     ) -> App {
         App {
             registry,
-            readiness,
-            meters,
-            draining,
-            security,
+            readiness: options.readiness.clone(),
+            meters: options.meters.clone(),
+            draining: options.draining.clone(),
+            security: options.security.clone(),
             sampler,
             began,
             closing,

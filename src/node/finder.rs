@@ -53,7 +53,7 @@ async fn run(
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut said = Said::default();
-    let mut followed = BTreeSet::new();
+    let mut followed = mirror::Followed::new();
     let mut known = None;
     loop {
         ticks.tick().await;

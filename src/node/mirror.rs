@@ -3,16 +3,19 @@
 use super::finding::{Finding, Found, belongs_to_another};
 use crate::model::{DatabaseStatus, Role};
 use globset::GlobMatcher;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+
+/// Looks at which a database is missing before it is gone. A primary that has just been started has not looked into all of
+/// its directories yet, and letting a copy go for that would take its readers away.
+const MISSING: u32 = 5;
+
+/// What was found before, and at how many looks since then it was missing.
+pub type Followed = BTreeMap<String, u32>;
 
 /// What the upstream has now, and what it had. `followed` grows by what is found. Replicas of the upstream are not
 /// taken: they can be had from their primary only. The names come from the network: what could lead out of the directory
 /// is refused, as is what would lie among the files of another database.
-pub fn look(
-    databases: &[DatabaseStatus],
-    pattern: &GlobMatcher,
-    followed: &mut BTreeSet<String>,
-) -> Found {
+pub fn look(databases: &[DatabaseStatus], pattern: &GlobMatcher, followed: &mut Followed) -> Found {
     let mut found = Found::default();
     for status in databases {
         let name = &status.name;
@@ -26,11 +29,22 @@ pub fn look(
         }
         found.note(name, Finding::Here);
     }
-    for name in followed.iter() {
-        let entry = found.databases.entry(name.clone());
-        entry.or_insert(Finding::Gone);
+    for (name, missing) in followed.iter_mut() {
+        *missing = match found.databases.contains_key(name) {
+            true => 0,
+            false => missing.saturating_add(1),
+        };
     }
-    followed.extend(found.databases.keys().cloned());
+    for name in found.databases.keys() {
+        followed.entry(name.clone()).or_insert(0);
+    }
+    for (name, missing) in followed.iter() {
+        let finding = match *missing {
+            ..MISSING => Finding::Here,
+            _ => Finding::Gone,
+        };
+        found.databases.entry(name.clone()).or_insert(finding);
+    }
     found
 }
 
@@ -47,7 +61,7 @@ mod tests {
 
     #[test]
     fn names_that_could_lead_elsewhere_are_refused() {
-        let mut followed = BTreeSet::new();
+        let mut followed = Followed::new();
         let pattern = parse_pattern("**").expect("a pattern");
         let names = [
             "a.db",
@@ -72,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_goes_is_gone_until_it_comes_back() {
-        let mut followed = BTreeSet::new();
+        let mut followed = Followed::new();
         let pattern = parse_pattern("t/*").expect("a pattern");
         let both = [
             status("t/a", Role::Primary),
@@ -82,8 +96,15 @@ mod tests {
         let found = look(&both, &pattern, &mut followed);
         assert_eq!(found.databases.len(), 1);
         assert_eq!(found.databases["t/a"], Finding::Here);
-        let found = look(&[], &pattern, &mut followed);
-        assert_eq!(found.databases["t/a"], Finding::Gone);
+        for _ in 1..MISSING {
+            // It may be that a primary has just been started.
+            let found = look(&[], &pattern, &mut followed);
+            assert_eq!(found.databases["t/a"], Finding::Here);
+        }
+        for _ in 0..2 {
+            let found = look(&[], &pattern, &mut followed);
+            assert_eq!(found.databases["t/a"], Finding::Gone);
+        }
         let found = look(&both, &pattern, &mut followed);
         assert_eq!(found.databases["t/a"], Finding::Here);
     }

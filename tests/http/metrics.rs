@@ -142,15 +142,15 @@ async fn what_is_counted_is_shown_in_base_units() {
             1000.0,
         ),
         (
-            "walcast_captured_segment_size_bytes_bucket{le=\"256.0\",database=\"own.db\"}",
+            "walcast_captured_segment_size_bytes_bucket{database=\"own.db\",le=\"256\"}",
             0.0,
         ),
         (
-            "walcast_captured_segment_size_bytes_bucket{le=\"1024.0\",database=\"own.db\"}",
+            "walcast_captured_segment_size_bytes_bucket{database=\"own.db\",le=\"1024\"}",
             1.0,
         ),
         (
-            "walcast_captured_segment_size_bytes_bucket{le=\"+Inf\",database=\"own.db\"}",
+            "walcast_captured_segment_size_bytes_bucket{database=\"own.db\",le=\"+Inf\"}",
             1.0,
         ),
         (

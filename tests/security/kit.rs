@@ -112,6 +112,7 @@ pub fn start(database: &str) -> StreamStart {
         lz4: true,
         page_size: 0,
         address: String::new(),
+        transient: false,
     }
 }
 

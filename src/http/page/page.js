@@ -87,8 +87,8 @@ function reasonOf(row) {
   const bad = row.replicas.filter((r) => RANK[r.health] >= 2);
   if (!bad.length) return "";
   const first = bad[0];
-  const why = first.reason || `${plain(behind(first.behind))} behind`;
-  return `replica ${first.name}: ${word(first)}, ${why}${bad.length > 1 ? `, and ${bad.length - 1} more` : ""}`;
+  const what = first.state === "streaming" ? `is ${plain(behind(first.behind))} behind` : `is ${word(first)}${first.reason ? ": " + first.reason : ""}`;
+  return `replica ${first.name} ${what}${bad.length > 1 ? `, and ${bad.length - 1} more` : ""}`;
 }
 
 // Charts: an area over ten minutes that ends now.
@@ -177,7 +177,7 @@ function groups(rows) {
   return { followers: sorted(followers), upstreams: sorted(upstreams) };
 }
 function node(of, kind) {
-  const late = of.health === "ok" && of.behind > 0 ? `, ${plain(behind(of.behind))} behind` : "";
+  const late = of.behind > 0 ? `, ${plain(behind(of.behind))} behind` : "";
   return h("div", { className: "node" }, h("b", { title: of.name }, of.name),
     h("span", { className: "muted" }, [of.note, `${kind} of ${count(of.databases, "database", "databases")}`].filter(Boolean).join(" · ")),
     state(of.health, of.word + late));
