@@ -111,7 +111,8 @@ impl Take {
         self.sink = Some(match self.to_file {
             None => Sink::Hashes(Sums::create(&self.directory, page_size)?),
             Some(mode) => {
-                let seed = FreshSeed::begin(&self.directory, page_size, mode)?;
+                let seed =
+                    FreshSeed::begin(&self.shared.config.path, &self.directory, page_size, mode)?;
                 Sink::File(Box::new(seed))
             }
         });
