@@ -5,7 +5,7 @@ use super::{DiskError, Result};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// An open file. All reads and writes name their offset: there is no cursor to lose.
@@ -160,6 +160,23 @@ impl File {
     /// Hard links and mode of the file.
     pub fn metadata(&self, op: &'static str) -> Result<std::fs::Metadata> {
         super::run(op, &self.path, || self.inner.metadata())
+    }
+
+    /// Gives it exactly this mode, whatever the umask, and this group as far as the user may.
+    pub fn set_access(&self, op: &'static str, mode: u32, group: u32) -> Result<()> {
+        super::run(op, &self.path, || {
+            let now = self.inner.metadata()?.gid();
+            // Who is neither root nor in the group may not; then it stays the user's own.
+            if now != group
+                && let Err(error) = fchown(&self.inner, None, Some(group))
+                && error.kind() != io::ErrorKind::PermissionDenied
+            {
+                return Err(error);
+            }
+            // The mode last: changing the group may take bits of it away.
+            self.inner
+                .set_permissions(std::fs::Permissions::from_mode(mode))
+        })
     }
 
     fn error(&self, op: &'static str, source: io::Error) -> DiskError {

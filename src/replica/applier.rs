@@ -250,6 +250,7 @@ impl Applier {
         let Some(local) = &mut self.local else {
             let mode = self.shared.config.mode;
             self.seed = Seed::Fresh(Box::new(FreshSeed::begin(
+                &self.shared.config.path,
                 &self.directory,
                 page_size,
                 mode,

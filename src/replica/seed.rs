@@ -6,6 +6,7 @@ use crate::disk::{self, File};
 use crate::format::dbheader::to_replica;
 use crate::format::dbsum::{DbSum, page_hash};
 use crate::sums::Sums;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -23,10 +24,18 @@ pub struct FreshSeed {
 const WRITE_OUT: u64 = 32 << 20;
 
 impl FreshSeed {
-    /// Begins, over whatever an earlier attempt left.
-    pub fn begin(directory: &Path, page_size: u32, mode: u32) -> disk::Result<FreshSeed> {
+    /// Begins, over whatever an earlier attempt left. `mode`: of the database that will be at `path`.
+    pub fn begin(
+        path: &Path,
+        directory: &Path,
+        page_size: u32,
+        mode: u32,
+    ) -> disk::Result<FreshSeed> {
         let temporary = directory.join("seed.tmp");
         let file = File::create("seed.create", &temporary, mode)?;
+        if let Some((mode, group)) = access(path, mode) {
+            file.set_access("seed.mode", mode, group)?;
+        }
         let sums = Sums::create(directory, page_size)?;
         let write_out = write_out_thread(file.try_clone("seed.clone")?);
         Ok(FreshSeed {
@@ -111,6 +120,17 @@ impl FreshSeed {
         self.sums.commit();
         Ok((self.sums, page1))
     }
+}
+
+/// Mode and group of the database: those of the empty file that somebody has put there for it, else `mode`, and the group
+/// of its directory, whose members are its readers. SQLite gives `-wal` and `-shm` the database's mode.
+fn access(path: &Path, mode: u32) -> Option<(u32, u32)> {
+    if let Ok(there) = std::fs::metadata(path) {
+        return Some((there.mode() & 0o7777, there.gid()));
+    }
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let directory = std::fs::metadata(directory.unwrap_or(Path::new("."))).ok()?;
+    Some((mode, directory.gid()))
 }
 
 /// How many pages from the first on lie one behind the other, in the database as in the bytes.

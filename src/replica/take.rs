@@ -111,7 +111,9 @@ impl Take {
         self.sink = Some(match self.to_file {
             None => Sink::Hashes(Sums::create(&self.directory, page_size)?),
             Some(mode) => {
-                let seed = FreshSeed::begin(&self.directory, page_size, mode)?;
+                // It gets its name from the caller: until then what counts is the directory.
+                let unnamed = self.directory.join("whole");
+                let seed = FreshSeed::begin(&unnamed, &self.directory, page_size, mode)?;
                 Sink::File(Box::new(seed))
             }
         });

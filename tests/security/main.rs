@@ -1,6 +1,7 @@
 //! Security over real connections: certificates, tokens, limits, and what hostile peers send.
 
 mod certs;
+mod documentation;
 #[allow(dead_code)]
 #[path = "../rpc/fake.rs"]
 mod fake;
@@ -11,6 +12,7 @@ mod process;
 #[path = "../e2e/support/proxy.rs"]
 mod proxy;
 mod raw;
+mod replica;
 mod requests;
 #[allow(dead_code)]
 #[path = "../rpc/running.rs"]

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
+use walcast::security::ClientSecurity;
 
 const TOKEN: &str = "the-token-of-this-test-0123456789";
 /// For what takes a dead peer 15 s by design, on a machine that does much else.
@@ -335,17 +337,22 @@ fn resident(pid: u32) -> u64 {
     kib << 10
 }
 
-/// docs/security.md has the numbers.
-#[tokio::test]
-async fn a_thousand_idle_connections_cost_little() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let dir = dir.path();
-    let start = ["primary", "--db", "app.db", "--listen", "127.0.0.1:0"];
-    let plain = Server::start(dir, &start).await;
-    let before = resident(plain.child.id().expect("a pid"));
+/// Memory for each of a thousand connections on which one call was made.
+async fn idle_cost(server: &Server, tls: Option<&ClientSecurity>) -> u64 {
+    let pid = server.child.id().expect("a pid");
+    let before = resident(pid);
     let mut held = Vec::new();
     for _ in 0..1000 {
-        let mut raw = Raw::connect(plain.address.parse().expect("an address")).await;
+        let socket = TcpStream::connect(&server.address)
+            .await
+            .expect("a connection");
+        let mut raw = match tls {
+            None => Raw::over(Box::new(socket)).await,
+            Some(tls) => {
+                let socket = within(tls.handshake(socket)).await.expect("a handshake");
+                Raw::over(Box::new(socket)).await
+            }
+        };
         raw.send(HEADERS, 4, 1, &headers("/grpc.health.v1.Health/Check", &[]))
             .await;
         raw.send(0, 1, 1, &[0; 5]).await;
@@ -360,7 +367,29 @@ async fn a_thousand_idle_connections_cost_little() {
         within(answered).await;
         held.push(raw);
     }
-    let each = resident(plain.child.id().expect("a pid")).saturating_sub(before) / 1000;
-    println!("an idle connection costs {each} bytes");
-    assert!(each < 64 << 10, "{each} bytes for each idle connection");
+    resident(pid).saturating_sub(before) / 1000
+}
+
+/// docs/security.md has the numbers.
+#[tokio::test]
+async fn a_thousand_idle_connections_cost_little() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let authority = Authority::new("a");
+    let ca = authority.write(dir, "ca.pem");
+    authority.server(dir, "server", &["localhost"], Valid::Now);
+    let start = ["primary", "--listen", "127.0.0.1:0", "--db", "app.db"];
+    let plain = Server::start(dir, &start).await;
+    let tls = ["--tls-cert", "server.pem", "--tls-key", "server.key"];
+    let start = ["primary", "--listen", "127.0.0.1:0", "--db", "b.db"];
+    let encrypted = Server::start(dir, &[&start[..], &tls].concat()).await;
+    let entry = crate::kit::entry("https://localhost:1", Some(&ca), None, None);
+    let client = ClientSecurity::new(&entry, "https", "localhost", false).expect("a client");
+    let (plain, encrypted) = (
+        idle_cost(&plain, None).await,
+        idle_cost(&encrypted, Some(&client)).await,
+    );
+    println!("an idle connection costs {plain} bytes, with TLS {encrypted}");
+    assert!(plain < 64 << 10, "{plain} bytes for each idle connection");
+    assert!(encrypted < 128 << 10, "{encrypted} bytes for each with TLS");
 }

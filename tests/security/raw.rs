@@ -1,7 +1,7 @@
 //! HTTP/2 by hand, for peers that no library would make.
 
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 pub const RST_STREAM: u8 = 3;
@@ -16,8 +16,12 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
+/// Plaintext or TLS.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
 pub struct Raw {
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
 }
 
 impl Raw {

@@ -17,6 +17,7 @@ use crate::sqlite::{SqliteError, WalIndex};
 use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
 use std::collections::HashSet;
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,7 @@ impl Local {
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
         let log = Log::open(Path::new(&wal), &published, page_size)?;
+        share_group(path);
         // A writer killed in the middle of a transaction leaves entries that nobody will ever publish.
         index.cleanup(published.mx_frame)?;
         let sums = Sums::create(directory, page_size)?;
@@ -345,6 +347,24 @@ impl Local {
             }
         }
         Ok(())
+    }
+}
+
+/// SQLite makes `-wal` and `-shm` with the database's mode, and only root's with its group: readers in that group need both.
+/// As far as the user may; a reader that cannot open them says so itself.
+fn share_group(path: &Path) {
+    let group_of = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.gid());
+    let Some(group) = std::fs::metadata(path).ok().map(|m| m.gid()) else {
+        return;
+    };
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        let beside = Path::new(&beside);
+        if group_of(beside).is_some_and(|now| now != group) {
+            // Never through a link: it could lead anywhere.
+            let _ = lchown(beside, None, Some(group));
+        }
     }
 }
 
