@@ -4,7 +4,7 @@ use super::exit::{Exit, Failure};
 use super::process::run_client;
 use super::security::ClientSecurityArgs;
 use super::units::parse_duration;
-use crate::client::{Admin, Health};
+use crate::client::{Admin, Health, Upstream};
 use crate::format::position::Position;
 use clap::Args;
 use std::time::Duration;
@@ -25,6 +25,12 @@ impl ServerArg {
         let entry = self.security.entry(&self.server)?;
         Ok(Admin::connect_to(&entry, self.security.insecure())?)
     }
+}
+
+/// A client of the calls that move whole databases; its `admin` is one of the others. Call it inside a tokio runtime.
+pub(super) fn upstream(url: &str, security: &ClientSecurityArgs) -> Result<Upstream, Failure> {
+    let entry = security.entry(url)?;
+    Ok(Upstream::connect_to(&entry, security.insecure())?)
 }
 
 /// A database of a server.

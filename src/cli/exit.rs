@@ -15,7 +15,8 @@ Exit codes:
   3  the server is not reachable, or is shutting down
   4  not reached in time
   5  refused: no such database, not in a state for that, or not permitted
-  6  the time to drain was up before replicas had reached the last position";
+  6  the time to drain was up before replicas had reached the last position
+  7  it could not be found out whether they differ";
 
 /// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Exit {
     Refused = 5,
     /// The time to drain was up before replicas had reached the last position.
     DrainTimedOut = 6,
+    /// `walcast verify`: it could not be found out.
+    Undecided = 7,
 }
 
 impl From<Exit> for ExitCode {

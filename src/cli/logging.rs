@@ -1,18 +1,38 @@
-//! Logging: to stderr, a line for each change of state and none for each commit.
+//! Logging: to stderr, a line for each change of state and none for each commit. A fault that repeats is told once in a
+//! while, with the number of lines that were left out.
+
+mod repeats;
 
 use crate::config::{LogConfig, LogFormat};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use repeats::Limited;
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{JsonFields, format};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// `--log-level`.
+/// `--log-level` and `--log-format`.
 #[derive(Args, Debug)]
 pub struct LogArgs {
     /// How much to log: error, warn, info, debug, trace, or a filter such as warn,walcast::primary=debug
     #[arg(long, value_name = "LEVEL", env = "WALCAST_LOG", default_value = "info", value_parser = filter)]
     log_level: String,
+    /// How lines look: text for people, or json with one object for each line
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "WALCAST_LOG_FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 /// The filter that a level stands for. A plain level is walcast's: HTTP/2 has a line for each frame.
@@ -40,7 +60,10 @@ impl LogArgs {
     pub fn config(&self) -> LogConfig {
         LogConfig {
             level: self.log_level.clone(),
-            format: LogFormat::Text,
+            format: match self.log_format {
+                Format::Text => LogFormat::Text,
+                Format::Json => LogFormat::Json,
+            },
         }
     }
 
@@ -50,16 +73,125 @@ impl LogArgs {
     }
 }
 
-/// Starts logging.
+/// Starts logging, and keeping the last warnings and errors for the status page. A level that is none was refused where it
+/// was read; here it is as `info`.
 pub fn start(config: &LogConfig) {
-    let filter = directives(&config.level).unwrap_or_else(|| "warn,walcast=info".to_owned());
-    let stderr = std::io::stderr();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_ansi(stderr.is_terminal())
-        .with_writer(std::io::stderr)
-        .finish()
-        // The status page shows the last warnings and errors.
-        .with(crate::http::Recent::of_the_process())
-        .init();
+    let directives = directives(&config.level).unwrap_or_else(|| "warn,walcast=info".to_owned());
+    let filter = EnvFilter::new(directives);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => {
+            let lines = format().with_ansi(std::io::stderr().is_terminal());
+            let subscriber = builder.event_format(Limited::text(lines)).finish();
+            subscriber
+                .with(crate::http::Recent::of_the_process())
+                .init();
+        }
+        LogFormat::Json => {
+            let lines = format().json().flatten_event(true);
+            let subscriber = builder
+                .fmt_fields(JsonFields::new())
+                .event_format(Limited::json(lines))
+                .finish();
+            subscriber
+                .with(crate::http::Recent::of_the_process())
+                .init();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+    use tracing_subscriber::fmt::MakeWriter;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Kept {
+        type Writer = Kept;
+
+        fn make_writer(&self) -> Kept {
+            self.clone()
+        }
+    }
+
+    impl Kept {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
+        }
+    }
+
+    fn faults() {
+        for round in 0..1000 {
+            for name in ["a.db", "b.db"] {
+                tracing::warn!(database = name, "cannot connect from port {round}");
+            }
+        }
+        tracing::warn!(database = "a.db", "the disk is full");
+        tracing::info!(database = "a.db", "streaming");
+        tracing::info!(database = "a.db", "streaming");
+    }
+
+    #[test]
+    fn a_fault_that_repeats_gives_one_line_for_each_database() {
+        let kept = Kept::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(kept.clone())
+            .event_format(Limited::text(format().with_ansi(false)))
+            .finish();
+        tracing::subscriber::with_default(subscriber, faults);
+        let text = kept.text();
+        assert_eq!(text.matches("cannot connect").count(), 2, "{text}");
+        assert_eq!(text.matches("the disk is full").count(), 1, "{text}");
+        // What is no fault is a change of state: each is told.
+        assert_eq!(text.matches("streaming").count(), 2, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_for_each_line() {
+        let kept = Kept::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(kept.clone())
+            .fmt_fields(JsonFields::new())
+            .event_format(Limited::json(format().json().flatten_event(true)))
+            .finish();
+        tracing::subscriber::with_default(subscriber, faults);
+        let text = kept.text();
+        assert_eq!(text.lines().count(), 5, "{text}");
+        for line in text.lines() {
+            let object: serde_json::Value = serde_json::from_str(line).expect(line);
+            assert!(object["timestamp"].is_string() && object["level"].is_string());
+            assert!(object["message"].is_string() && object["database"].is_string());
+        }
+    }
+
+    #[test]
+    fn a_level_is_walcasts_own() {
+        assert_eq!(directives("debug").as_deref(), Some("warn,walcast=debug"));
+        assert_eq!(directives("h2=trace").as_deref(), Some("h2=trace"));
+        // What `filter` made of a level is a filter already.
+        assert_eq!(
+            directives("warn,walcast=info").as_deref(),
+            Some("warn,walcast=info")
+        );
+        assert_eq!(directives("loud"), None);
+    }
 }

@@ -1,6 +1,8 @@
 //! The command line: one file for each command.
 
+mod backup;
 mod client;
+mod completions;
 mod config;
 mod database;
 mod detach;
@@ -8,13 +10,17 @@ mod exit;
 mod logging;
 mod primary;
 mod process;
+mod progress;
 mod replica;
 mod run;
+mod scratch;
 mod security;
 mod serve;
 mod status;
 mod table;
+mod taking;
 mod units;
+mod verify;
 
 pub use exit::{Exit, Failure};
 pub use process::{allow_many_files, end_on_panic};
@@ -48,6 +54,10 @@ enum Command {
     Resume(client::ResumeArgs),
     Detach(detach::DetachArgs),
     Health(client::HealthArgs),
+    Verify(verify::VerifyArgs),
+    Backup(backup::BackupArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
     DemoWriter(demo::WriterArgs),
@@ -70,6 +80,10 @@ impl Cli {
             Command::Resume(args) => client::resume(args),
             Command::Detach(args) => detach::run(args),
             Command::Health(args) => client::health(args),
+            Command::Verify(args) => verify::run(args),
+            Command::Backup(args) => backup::run(args),
+            Command::Completions(args) => completions::completions(args),
+            Command::Man(args) => completions::man(args),
             Command::Demo(args) => return of_demo(demo::run(args)),
             Command::DemoWriter(args) => return of_demo(demo::run_writer(args)),
             Command::DemoChild(args) => return of_demo(demo::run_child(args)),
@@ -127,6 +141,15 @@ mod tests {
             "walcast config check --config walcast.yml --no-expand-env",
             "walcast config show",
             "walcast demo",
+            "walcast verify --primary http://h:1 --replica http://h:2 --db app.db",
+            "walcast verify --primary /data/app.db --replica /replica/app.db --json",
+            "walcast backup --server http://h:1 --db app.db --to /backup/app.db",
+            "walcast backup --db /replica/app.db --to /backup/app.db --force --mode 0600",
+            "walcast status --server http://h:1 --watch",
+            "walcast status --server http://h:1 --watch 2s --json",
+            "walcast primary --db a --log-format json",
+            "walcast completions bash",
+            "walcast man --out /tmp",
             "walcast demo --seconds 10 --rate 0 --replicas 3 --dir d --keep",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect(line);
@@ -140,6 +163,11 @@ mod tests {
             "walcast replica --db a",
             "walcast wait --server http://h:1 --db a --position 1",
             "walcast demo --replicas 0",
+            "walcast status --server http://h:1 --watch 1ms",
+            "walcast backup --db a --to b --mode 0999",
+            "walcast backup --db a --to b --mode 0400",
+            "walcast completions tcsh",
+            "walcast primary --db a --log-format xml",
             "walcast nonsense",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect_err(line);

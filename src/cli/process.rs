@@ -3,6 +3,7 @@
 use super::exit::{Exit, Failure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::future::Future;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Ends the process when any of its threads panics. A task that died alone would leave a server that looks well and
 /// replicates nothing; after a restart everything is proven anew.
@@ -11,6 +12,7 @@ pub fn end_on_panic() {
     std::panic::set_hook(Box::new(move |info| {
         report(info);
         eprintln!("walcast: this is a bug; the process ends so that nothing goes on half-alive");
+        crate::node::abandon_application();
         // The code that Rust itself uses for a panic of the main thread.
         std::process::exit(101);
     }));
@@ -47,4 +49,37 @@ pub(super) fn run_client<T>(work: impl Future<Output = Result<T, Failure>>) -> R
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("start: {error}")))?
         .block_on(work)
+}
+
+/// Runs work that a signal ends in order, so that what it has on disk is cleaned up.
+pub(super) async fn interruptible<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let stop = shutdown()?;
+    tokio::select! {
+        result = work => result,
+        () = stop => Err(Failure::new(Exit::Failed, "interrupted; nothing is left of it")),
+    }
+}
+
+/// Listens for SIGTERM and Ctrl-C from now on, for a command; the future completes at the first. The second ends the process
+/// at once.
+pub(super) fn shutdown() -> Result<impl Future<Output = ()>, Failure> {
+    let fail = |error| Failure::new(Exit::Failed, format!("listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            eprintln!("walcast: a second signal: ending now");
+            std::process::exit(Exit::Failed as i32);
+        });
+    })
 }

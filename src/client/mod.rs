@@ -9,4 +9,4 @@ mod upstream;
 
 pub use admin::{Admin, Health, Waited};
 pub use error::{ClientError, ClientError as UpstreamError};
-pub use upstream::{MessageStream, Upstream};
+pub use upstream::{CopyStream, MessageStream, Upstream};

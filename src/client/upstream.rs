@@ -3,7 +3,7 @@
 use super::endpoint::{Link, plain};
 use super::{Admin, ClientError};
 use crate::config::UpstreamEntry;
-use crate::model::{Message, Progress, StreamStart};
+use crate::model::{CopyMessage, CopyRequest, Message, Progress, StreamStart};
 use crate::wire::pb;
 use pb::replication_service_client::ReplicationServiceClient;
 use std::sync::Arc;
@@ -62,6 +62,21 @@ impl Upstream {
         }
     }
 
+    /// Reads a replica's copy once.
+    pub async fn read_copy(&self, request: CopyRequest) -> Result<CopyStream, ClientError> {
+        let request = self
+            .link
+            .request(pb::ReadCopyRequest::from(request))
+            .await?;
+        match self.client().read_copy(request).await {
+            Ok(response) => Ok(CopyStream {
+                inner: response.into_inner(),
+                url: self.url.clone(),
+            }),
+            Err(status) => Err(ClientError::from_status(&self.url, status)),
+        }
+    }
+
     /// Reports progress until the sender of `reports` is dropped, or until the server ends the call.
     pub async fn report(&self, reports: Receiver<Progress>) -> Result<(), ClientError> {
         let requests = ReceiverStream::new(reports).map(pb::ReportProgressRequest::from);
@@ -86,6 +101,26 @@ impl MessageStream {
         Some(match self.inner.message().await {
             Ok(Some(response)) => {
                 Message::try_from(response).map_err(|error| ClientError::wire(&self.url, error))
+            }
+            Ok(None) => return None,
+            Err(status) => Err(ClientError::from_status(&self.url, status)),
+        })
+    }
+}
+
+/// The messages of one copy, each checked by `wire`. Dropping it ends the call.
+#[derive(Debug)]
+pub struct CopyStream {
+    inner: Streaming<pb::ReadCopyResponse>,
+    url: Arc<str>,
+}
+
+impl CopyStream {
+    /// The next message; `None`: the server has sent all. After an error comes nothing more.
+    pub async fn next(&mut self) -> Option<Result<CopyMessage, ClientError>> {
+        Some(match self.inner.message().await {
+            Ok(Some(response)) => {
+                CopyMessage::try_from(response).map_err(|error| ClientError::wire(&self.url, error))
             }
             Ok(None) => return None,
             Err(status) => Err(ClientError::from_status(&self.url, status)),

@@ -320,26 +320,47 @@ fn unknown(key: &str, section: &Section) -> String {
         name => format!(" in `{name}`"),
     };
     let mut text = format!("there is no key `{}`{place}; ", key);
-    let elsewhere = schema::SECTIONS
+    let elsewhere: Vec<_> = schema::SECTIONS
         .iter()
         .filter(|other| other.keys.iter().any(|known| known.name == key))
         .map(|other| match other.name {
-            "" => "the top of the file".to_owned(),
-            name => format!("`{name}`"),
-        });
-    let elsewhere: Vec<_> = elsewhere.collect();
+            "" => "at the top of the file".to_owned(),
+            name => format!("in `{name}`"),
+        })
+        .collect();
+    let names = || section.keys.iter().map(|known| known.name);
     // Writing to a String cannot fail.
     let _ = if key == "<<" {
         write!(
             text,
             "merging is not done: repeat the keys, or give a whole value a name with & and use it with *"
         )
+    } else if let Some(meant) = synonym(key, names()) {
+        write!(text, "did you mean `{meant}`?")
     } else if !elsewhere.is_empty() {
-        write!(text, "it belongs in {}", elsewhere.join(" or "))
-    } else if let Some(near) = nearest(key, section.keys.iter().map(|key| key.name)) {
+        write!(text, "it belongs {}", elsewhere.join(" or "))
+    } else if let Some(near) = nearest(key, names()) {
         write!(text, "did you mean `{near}`?")
     } else {
         write!(text, "the keys are {}", keys(section))
     };
     text
+}
+
+/// What others call a key of this section.
+fn synonym<'a>(key: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let meant = match key {
+        "databases" => "dbs",
+        "addr" | "address" | "bind" | "host" | "port" => "listen",
+        "metrics" => "http-listen",
+        "ssl" => "tls",
+        "logging" => "log",
+        "command" => "exec",
+        "file" => "path",
+        "directory" => "dir",
+        "glob" | "match" | "filter" => "pattern",
+        "primary" => "upstream",
+        _ => return None,
+    };
+    known.find(|name| *name == meant)
 }

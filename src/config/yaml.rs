@@ -141,7 +141,7 @@ impl Tree<'_> {
                 "a second document begins here; a configuration is one, without ---",
             )),
             Event::Scalar(text, style, anchor, tag) => {
-                refuse_tag(at, tag.as_deref())?;
+                refuse_tag(span, tag.as_deref())?;
                 if let Some(key) = self.awaited_key() {
                     *key = Some(Key {
                         place: at,
@@ -153,11 +153,11 @@ impl Tree<'_> {
                 self.finish(at, kind, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                refuse_tag(at, tag.as_deref())?;
+                refuse_tag(span, tag.as_deref())?;
                 self.begin(at, anchor, Inside::List(Vec::new()))
             }
             Event::MappingStart(_, anchor, tag) => {
-                refuse_tag(at, tag.as_deref())?;
+                refuse_tag(span, tag.as_deref())?;
                 let pairs = Vec::new();
                 self.begin(at, anchor, Inside::Map { pairs, key: None })
             }
@@ -332,10 +332,10 @@ impl Tree<'_> {
 }
 
 /// A tag says which type a value has, and here the key does.
-fn refuse_tag(at: Place, tag: Option<&Tag>) -> Result<(), Problem> {
+fn refuse_tag(span: Span, tag: Option<&Tag>) -> Result<(), Problem> {
     match tag {
         Some(tag) => Err(problem(
-            at,
+            place(span.tag_start().unwrap_or(span.start)),
             format!(
                 "tags such as {} are not used here; leave it out",
                 tag.original()

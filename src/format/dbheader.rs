@@ -69,7 +69,7 @@ pub enum DbHeaderError {
     #[error("the database is empty: nothing was written to it yet")]
     Empty,
     /// Fewer bytes than a header has.
-    #[error("the file has {0} bytes, fewer than a database header's 100")]
+    #[error("the file has {0} bytes, fewer than a database header's 100: it is no SQLite database")]
     TooShort(usize),
     /// The magic is missing.
     #[error(

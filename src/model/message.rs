@@ -35,6 +35,48 @@ pub struct StreamStart {
     pub page_size: u32,
     /// The peer's address as the server sees it (filled in by the server).
     pub address: String,
+    /// No replica, but a command that reads the database once: forgotten when its stream ends.
+    pub transient: bool,
+}
+
+/// A request for a replica's copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyRequest {
+    /// The database's name there.
+    pub database: String,
+    /// Hashes of pages instead of pages.
+    pub hashes_only: bool,
+    /// Whether the caller takes LZ4.
+    pub lz4: bool,
+}
+
+/// What a copy is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyBegin {
+    /// Where it stands.
+    pub position: Position,
+    /// The checksum of the whole database there, as the primary said.
+    pub dbsum: DbSum,
+    /// Its pages.
+    pub page_count: u32,
+    /// Bytes in a page.
+    pub page_size: u32,
+}
+
+/// One message of a copy.
+#[derive(Clone, Debug)]
+pub enum CopyMessage {
+    /// The first, before a page is read.
+    Begin(CopyBegin),
+    /// Pages as the primary has them.
+    Pages(SnapshotPages),
+    /// Hashes of consecutive pages.
+    Hashes {
+        /// Number of the first page, from 1.
+        first_page: u32,
+        /// One for each page, at most [`MAX_HASHES`](super::MAX_HASHES).
+        hashes: Vec<u64>,
+    },
 }
 
 /// What follows the hello, and why.

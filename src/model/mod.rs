@@ -6,8 +6,8 @@ mod metrics;
 mod status;
 
 pub use message::{
-    Chunk, Codec, Commit, Follows, Hello, Message, SnapshotBegin, SnapshotEnd, SnapshotPages,
-    StreamStart,
+    Chunk, Codec, Commit, CopyBegin, CopyMessage, CopyRequest, Follows, Hello, Message,
+    SnapshotBegin, SnapshotEnd, SnapshotPages, StreamStart,
 };
 pub use metrics::{Counter, Histogram, LogHolder, Meters, ProcessMeters};
 pub use status::{DatabaseState, DatabaseStatus, Progress, ReplicaStatus, Role};
@@ -22,6 +22,8 @@ pub const PROTOCOL_VERSION: u32 = 1;
 pub const MAX_NAME: usize = 255;
 /// WAL bytes in one chunk, and page bytes in one snapshot message, at most (a frame of the largest page fits).
 pub const MAX_CHUNK: usize = 1024 * 1024;
+/// Page hashes in one message, at most.
+pub const MAX_HASHES: usize = 65_536;
 
 /// A committed state of a database: where in its history, and what proves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 //! another) is not waited for: it may be the application that makes it or switches it.
 //!
 //! It runs in our process group and with our standard streams, as if it had been started in our place. SIGTERM and SIGINT
-//! are passed on to it and its end is ours: what it wrote last is captured and sent before this process ends with its exit
-//! code. SIGHUP is not passed on, it is the reload. If this process is killed the application goes on: a sidecar that
+//! are passed on to it (but for Ctrl-C on our terminal, which it gets from there) and its end is ours: what it wrote last is
+//! captured and sent before this process ends with its exit code. SIGHUP is not passed on, it is the reload. If this process is killed the application goes on: a sidecar that
 //! dies must not take down what it stands beside; whoever supervises both (a container, a systemd unit) ends both.
 
 use super::error::NodeError;
@@ -14,9 +14,11 @@ use super::signals::EndSignals;
 use crate::model::DatabaseState;
 use crate::server::{Registry, Served};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgrp, tcgetpgrp};
+use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -28,6 +30,18 @@ const LOOK: Duration = Duration::from_millis(20);
 const SAY: Duration = Duration::from_secs(10);
 /// How long it may take to end when this process failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The application's process, 0 if there is none. A panic ends the process from a hook, which knows no tasks.
+static RUNNING: AtomicI32 = AtomicI32::new(0);
+
+/// Asks the application to end, since this process does so at once, by a fault of its own.
+pub fn abandon() {
+    let pid = RUNNING.load(Relaxed);
+    if pid > 0 {
+        // Whether it could be told changes nothing here.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}
 
 /// What is run.
 #[derive(Debug)]
@@ -72,16 +86,21 @@ impl Application {
         }
         let child = self.child.insert(spawn(&self.words)?);
         let pid = child.id();
+        RUNNING.store(signed(pid).unwrap_or(0), Relaxed);
         tracing::info!(pid, "started the application: {}", self.text);
         loop {
             tokio::select! {
                 status = child.wait() => {
+                    RUNNING.store(0, Relaxed);
                     let status = status.map_err(NodeError::system("wait for the application"))?;
                     let code = code_of(status);
                     tracing::info!(code, "the application has ended: {status}");
                     return Ok(Some(code));
                 }
-                signal = signals.next() => pass_on(pid, signal),
+                signal = signals.next() => match came_from_terminal(signal) {
+                    true => tracing::info!("the terminal sent {signal} to the application, too"),
+                    false => pass_on(pid, signal),
+                },
             }
         }
     }
@@ -109,9 +128,22 @@ fn spawn(words: &[String]) -> Result<Child, NodeError> {
     })
 }
 
+/// True if a terminal has sent this signal to the application, too: Ctrl-C goes to all of the group in its foreground,
+/// and an application that gets it twice may break off its own end.
+fn came_from_terminal(signal: Signal) -> bool {
+    let stdin = std::io::stdin();
+    signal == Signal::SIGINT
+        && stdin.is_terminal()
+        && tcgetpgrp(&stdin).is_ok_and(|foreground| foreground == getpgrp())
+}
+
+fn signed(pid: Option<u32>) -> Option<i32> {
+    pid.and_then(|pid| i32::try_from(pid).ok())
+}
+
 fn pass_on(pid: Option<u32>, signal: Signal) {
     // None: it was waited for already.
-    let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) else {
+    let Some(pid) = signed(pid) else {
         return;
     };
     tracing::info!("passing {signal} on to the application");
@@ -129,12 +161,13 @@ fn code_of(status: ExitStatus) -> u8 {
 }
 
 /// Waits until the application may begin.
-async fn ready(registry: &Registry, mut settled: watch::Receiver<bool>) {
+async fn ready(registry: &Registry, settled: watch::Receiver<bool>) {
     let mut said = Instant::now();
-    // An error means that the server ends: there is nothing to wait for.
-    let known = settled.wait_for(|settled| *settled).await.is_ok();
-    while known {
-        let waited_for: Vec<String> = registry.list().iter().filter_map(pending).collect();
+    loop {
+        let mut waited_for: Vec<String> = registry.list().iter().filter_map(pending).collect();
+        if !*settled.borrow() {
+            waited_for.push("the first look at all directories and upstreams".to_owned());
+        }
         if waited_for.is_empty() {
             return;
         }

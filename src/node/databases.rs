@@ -3,7 +3,7 @@
 use super::placeholder::Placeholder;
 use super::plan::{Action, Plan, Spec, diff};
 use crate::client::{Admin, ClientError, Upstream};
-use crate::config::{Config, Entry, UpstreamEntry};
+use crate::config::{Config, Entry, UpstreamEntry, identity};
 use crate::model::Role;
 use crate::primary::{Primary, PrimaryConfig};
 use crate::replica::{Replica, ReplicaConfig};
@@ -99,27 +99,29 @@ impl Databases {
                     self.stop(&name);
                     changed.stopped += 1;
                 }
-                Action::Start(_, spec) if self.ending.contains(spec.path()) => {}
-                Action::Start(name, spec) => {
-                    changed.started += usize::from(self.start(name, spec));
+                Action::Start(name) => {
+                    changed.started += usize::from(self.start(name, wanted));
                 }
             }
         }
         changed
     }
 
+    fn is_ending(&self, path: &Path) -> bool {
+        !self.ending.is_empty() && self.ending.contains(&identity(path))
+    }
+
     fn stop(&mut self, name: &str) {
-        if self.running.remove(name).is_none() {
+        let Some(spec) = self.running.remove(name) else {
             return;
-        }
+        };
         if let Some(served) = self.registry.remove(name) {
             tracing::info!(database = %name, "let go");
-            self.end(served);
+            self.end(served, identity(spec.path()));
         }
     }
 
-    fn end(&mut self, served: Served) {
-        let path = PathBuf::from(served.database().status().path);
+    fn end(&mut self, served: Served, path: PathBuf) {
         self.ending.insert(path.clone());
         served.database().stop();
         self.tasks.spawn(async move {
@@ -128,17 +130,24 @@ impl Databases {
         });
     }
 
-    fn start(&mut self, name: String, spec: Spec) -> bool {
-        let Some(served) = self.serve(&name, &spec) else {
+    /// False if it has to wait, or the server ends.
+    fn start(&mut self, name: String, wanted: &Plan) -> bool {
+        let Some(spec) = wanted
+            .get(&name)
+            .filter(|spec| !self.is_ending(spec.path()))
+        else {
+            return false;
+        };
+        let Some(served) = self.serve(&name, spec) else {
             return false;
         };
         // It can be refused only when the server ends.
         if let Err(error) = self.registry.add(served.clone()) {
             tracing::info!("{error}");
-            self.end(served);
+            self.end(served, identity(spec.path()));
             return false;
         }
-        self.running.insert(name, spec);
+        self.running.insert(name, spec.clone());
         true
     }
 

@@ -21,11 +21,21 @@ pub fn scan(dir: &Path, pattern: &GlobMatcher) -> io::Result<Found> {
             Ok(entries) => entries,
             // A directory may go while its parent is read; the place itself may not.
             Err(error) if depth > 0 && error.kind() == io::ErrorKind::NotFound => continue,
+            // Such as lost+found: not ours to read, and no reason to serve nothing.
+            Err(error) if depth > 0 && error.kind() == io::ErrorKind::PermissionDenied => {
+                let line = format!("left out: '{prefix}' cannot be read: {error}");
+                found.nameless.insert(line);
+                continue;
+            }
             Err(error) => return Err(error),
         };
         for entry in entries {
             let entry = entry?;
-            let kind = entry.file_type()?;
+            let kind = match entry.file_type() {
+                Ok(kind) => kind,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             let file_name = entry.file_name();
             let Some(file_name) = file_name.to_str() else {
                 let lossy = file_name.to_string_lossy();

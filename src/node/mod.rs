@@ -23,6 +23,7 @@ mod reload;
 mod second_port;
 mod signals;
 
+pub use application::abandon as abandon_application;
 pub use error::NodeError;
 pub use reload::Source;
 

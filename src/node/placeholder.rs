@@ -3,9 +3,12 @@
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use crate::model::{
-    DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role, StreamStart,
+    CopyRequest, DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role,
+    StreamStart,
 };
-use crate::server::{Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase};
+use crate::server::{
+    Copies, Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -14,8 +17,8 @@ use tokio::sync::watch;
 pub struct Placeholder {
     status: DatabaseStatus,
     orphan: bool,
-    points: watch::Sender<Option<Point>>,
     meters: Arc<Meters>,
+    points: watch::Sender<Option<Point>>,
 }
 
 /// A status that knows no more than this.
@@ -65,8 +68,8 @@ impl Placeholder {
         Placeholder {
             status,
             orphan,
-            points: watch::Sender::new(None),
             meters: Arc::default(),
+            points: watch::Sender::new(None),
         }
     }
 
@@ -142,6 +145,10 @@ impl ReplicaDatabase for Placeholder {
 
     fn is_followed(&self) -> bool {
         !self.orphan
+    }
+
+    async fn read_copy(&self, _: CopyRequest) -> Result<Copies, Refusal> {
+        Err(self.refusal())
     }
 
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal> {

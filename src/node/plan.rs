@@ -59,12 +59,12 @@ impl Spec {
 pub type Plan = BTreeMap<String, Spec>;
 
 /// A step from one plan to another.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Let it go.
     Stop(String),
-    /// Begin it.
-    Start(String, Spec),
+    /// Begin it, as the wanted plan has it.
+    Start(String),
 }
 
 /// All that has to be done, stops first: a file changes its name by a stop and a start. What is equal in both is in none
@@ -78,7 +78,7 @@ pub fn diff(running: &Plan, wanted: &Plan) -> Vec<Action> {
     let starts = wanted
         .iter()
         .filter(|(name, spec)| differs(name, spec, running))
-        .map(|(name, spec)| Action::Start(name.clone(), spec.clone()));
+        .map(|(name, _)| Action::Start(name.clone()));
     stops.chain(starts).collect()
 }
 

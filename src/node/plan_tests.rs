@@ -40,7 +40,7 @@ fn found(entry: &DirectoryEntry, findings: &[(&str, Finding)]) -> HashMap<Place,
 fn names(actions: &[Action]) -> Vec<String> {
     let name = |action: &Action| match action {
         Action::Stop(name) => format!("stop {name}"),
-        Action::Start(name, _) => format!("start {name}"),
+        Action::Start(name) => format!("start {name}"),
     };
     actions.iter().map(name).collect()
 }

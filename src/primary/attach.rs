@@ -4,6 +4,7 @@ use super::shared::Shared;
 use crate::disk::{self, File};
 use crate::format::dbheader::{DbHeader, DbHeaderError};
 use crate::format::wal::{Cksum, checksum};
+use crate::ownership;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -54,6 +55,13 @@ pub fn examine(shared: &Shared) -> Result<Candidate, String> {
         DbHeaderError::Empty => format!("{}: {error}", path.display()),
         error => format!("{} cannot be captured: {error}", path.display()),
     })?;
+    if header.is_replica() && !ownership::directory_of(path).join("replica").exists() {
+        return Err(format!(
+            "{0} was a replica, or was copied from one by other means than walcast backup; if it was detached, this ends it: \
+             sqlite3 {0} 'PRAGMA wal_checkpoint'",
+            path.display()
+        ));
+    }
     if header.is_replica() {
         return Err(format!(
             "{} is a replica of walcast; make it an ordinary database first: walcast detach --db {}",

@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
+/// Bytes of the database's name in a session's, which must not be longer than names may be.
+const NAME_IN_SESSION: usize = 200;
+
 /// Begins a stream.
 pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHandle, PrimaryError> {
     if shared.is_draining() || shared.is_stopping() {
@@ -47,7 +50,7 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
     }
     shared.meters.streams.add(1);
     let number = shared.sessions.fetch_add(1, Relaxed);
-    let session = format!("{}-{}-{number}", shared.config.name, std::process::id());
+    let session = session_id(&shared.config.name, number);
     let hello = hello(shared, &session, follows, &reason, &tip).await?;
     let mut stream = StreamHandle {
         shared: Arc::clone(shared),
@@ -68,6 +71,15 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
     };
     stream.begin(&start, follows, snapshot, &tip);
     Ok(stream)
+}
+
+/// One of its own for each stream. It begins with the database's name, for people, or as much of it as there is room for.
+fn session_id(name: &str, number: u64) -> String {
+    let mut end = name.len().min(NAME_IN_SESSION);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}-{}-{number}", &name[..end], std::process::id())
 }
 
 async fn hello(

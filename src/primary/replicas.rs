@@ -15,6 +15,8 @@ struct Entry {
     name: String,
     address: String,
     connected: bool,
+    /// A command that reads the database once.
+    transient: bool,
     /// Since when it is connected, or when it left.
     since_us: i64,
     state: DatabaseState,
@@ -62,6 +64,7 @@ impl Replicas {
             name: start.replica_name.clone(),
             address: start.address.clone(),
             connected: true,
+            transient: start.transient,
             since_us: clock_us(),
             state,
             reason: reason.to_owned(),
@@ -104,8 +107,10 @@ impl Replicas {
         });
     }
 
-    /// The stream ended.
+    /// The stream ended. A command that read the database once is not missed.
     pub fn disconnect(&self, replica: &str, session: &str, reason: &str) {
+        self.entries()
+            .retain(|id, entry| !(entry.transient && id == replica && entry.session == session));
         self.with(replica, session, |entry| {
             entry.connected = false;
             entry.since_us = clock_us();

@@ -1,6 +1,7 @@
 //! The thread that owns the local database: it asks [`Machine`] what a message means and does it.
 
 use super::checkpointer::{Checkpointer, Done};
+use super::copy::CopyView;
 use super::local::{Local, LocalError, PageRef};
 use super::machine::{Action, Machine, Pages, StreamError};
 use super::open::{OpenError, Opened, open_local};
@@ -9,6 +10,7 @@ use super::seed::FreshSeed;
 use super::shared::Shared;
 use crate::disk::{self, File};
 use crate::model::Message;
+use crate::sqlite::{ViewError, WalIndex};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -26,6 +28,9 @@ pub enum ApplyError {
     /// The local database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// A state could not be held for someone who reads the copy.
+    #[error(transparent)]
+    View(#[from] ViewError),
 }
 
 impl From<disk::DiskError> for ApplyError {
@@ -40,7 +45,7 @@ impl ApplyError {
         match self {
             ApplyError::Stream(error) => matches!(error, StreamError::Diverged(_)),
             ApplyError::Local(error) => error.is_diverged(),
-            ApplyError::Open(_) => false,
+            ApplyError::Open(_) | ApplyError::View(_) => false,
         }
     }
 
@@ -406,6 +411,29 @@ impl Applier {
             }
         }
         Ok(())
+    }
+
+    /// Holds the state that readers see now. The caller is the only one who publishes.
+    pub fn view(&self, index: WalIndex) -> Result<CopyView, ApplyError> {
+        let path = || self.shared.config.path.clone();
+        let busy = |what| LocalError::Busy { path: path(), what };
+        let local = self
+            .local
+            .as_ref()
+            .ok_or(busy("the database is not open"))?;
+        // In a snapshot the old state is still what readers see, and where it stands is known no more.
+        let mark = self.machine.local().filter(|_| self.machine.is_proven());
+        let mark = mark.ok_or(busy(
+            "its position is not known now: a snapshot is under way, or its content is being proven",
+        ))?;
+        local.check_untouched()?;
+        let (frames, _) = local.backfill();
+        let view = CopyView::hold(index, mark.point, self.record.cookie_delta)?;
+        if view.frames() != frames {
+            let what = "its log changed while it was looked at".to_owned();
+            return Err(LocalError::Foreign { path: path(), what }.into());
+        }
+        Ok(view)
     }
 
     /// Ends replication and leaves an ordinary database.

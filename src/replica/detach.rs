@@ -6,6 +6,7 @@ use super::record::{Durable, Record};
 use crate::disk;
 use crate::format::position::Position;
 use crate::ownership::{self, OwnershipError};
+use crate::sqlite::checkpoint_connection;
 use std::path::Path;
 
 /// Detaching failed; the replica is as it was.
@@ -51,7 +52,14 @@ pub fn detach_offline(path: &Path) -> Result<Option<Position>, DetachError> {
     Ok(mark.filter(|_| proven).map(|m| m.point.position))
 }
 
-/// Removes what walcast kept beside the database.
+/// Removes what walcast kept beside the database. No connection of ours is open on it any more.
 pub(super) fn finish(path: &Path) -> disk::Result<()> {
+    // The page that makes it writable is in the log: into the file with it, for whoever looks there (`walcast primary`).
+    // Readers may be in the way; then the application's own checkpoint does it.
+    let copied = checkpoint_connection(path)
+        .map(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+    if !matches!(copied, Ok(Ok(()))) {
+        tracing::info!(database = %path.display(), "detached; its log is not in the file yet");
+    }
     disk::remove_dir_all("detach.remove", &ownership::directory_of(path))
 }

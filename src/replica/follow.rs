@@ -183,6 +183,7 @@ fn start_of(shared: &Shared, request: &Request) -> StreamStart {
         lz4: true,
         page_size: point.map_or(0, |p| p.page_size),
         address: String::new(),
+        transient: false,
     }
 }
 

@@ -133,6 +133,11 @@ impl Machine {
         self.proven
     }
 
+    /// Bytes in a page of the stream; 0 before its hello.
+    pub fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
     /// The end of what has arrived.
     pub fn received(&self) -> Option<Position> {
         self.cursor

@@ -6,11 +6,13 @@
 
 mod applier;
 mod checkpointer;
+mod copy;
 mod detach;
 mod follow;
 mod holders;
 mod lag;
 mod local;
+mod local_copy;
 mod log;
 mod machine;
 mod open;
@@ -19,15 +21,21 @@ mod restart;
 mod scrub;
 mod seed;
 mod shared;
+mod take;
 #[cfg(test)]
 mod tests;
 mod worker;
 
+pub use crate::sqlite::ViewError as CopyError;
+pub use copy::CopyView;
 pub use detach::{DetachError, detach_offline};
+pub use local_copy::{LocalCopy, LocalCopyError};
+pub use take::{Take, TakeError, Taken};
 
 use crate::client::Upstream;
 use crate::format::position::Position;
 use crate::model::{DatabaseStatus, Message, Meters, Point};
+use crate::sqlite::WalIndex;
 use shared::Shared;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -107,6 +115,8 @@ enum Command {
     End(oneshot::Sender<()>),
     /// Look around. `idle`: nothing has come for a while.
     Tick { idle: bool },
+    /// Hold the state that readers see now.
+    View(Box<WalIndex>, oneshot::Sender<Result<CopyView, String>>),
     /// End replication.
     Detach(oneshot::Sender<Result<Option<Position>, String>>),
     /// End in order.
@@ -208,6 +218,26 @@ impl Replica {
             .map_err(|_| stopped())?
             .map_err(ReplicaError::Failed)?;
         Ok((position, self.shared.config.path.clone()))
+    }
+
+    /// Holds the state that readers see now, as an open read transaction would. `None`: there is none that is proven yet.
+    pub async fn view(&self) -> Result<Option<CopyView>, ReplicaError> {
+        let stopped = || ReplicaError::Stopped(self.name().to_owned());
+        if self.watch().borrow().is_none() {
+            return Ok(None);
+        }
+        let path = self.shared.config.path.clone();
+        let opened = tokio::task::spawn_blocking(move || WalIndex::open(&path)).await;
+        let index = opened
+            .map_err(|_| stopped())?
+            .map_err(|error| ReplicaError::Failed(error.to_string()))?;
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(Command::View(Box::new(index), reply))
+            .await
+            .map_err(|_| stopped())?;
+        let view = answer.await.map_err(|_| stopped())?;
+        view.map(Some).map_err(ReplicaError::Failed)
     }
 
     /// Begins to end.

@@ -221,28 +221,17 @@ pub enum RecordError {
     },
 }
 
-impl Record {
-    /// Reads what is there, or begins. The directory exists.
-    pub fn open(directory: &Path) -> Result<Record, RecordError> {
-        let mut record = Record {
-            directory: directory.to_owned(),
-            applied: Slots::open("applied.open", &directory.join("applied"))?,
-            id: String::new(),
-            cookie_delta: 0,
-            pending_delta: None,
-        };
-        let path = directory.join("replica");
-        match disk::read_if_exists("replica.read", &path)? {
-            Some(text) => record.parse_identity(&path, &text)?,
-            None => {
-                record.id = format!("{:016x}{:016x}", super::random_u64(), super::random_u64());
-                record.save_identity()?;
-            }
-        }
-        Ok(record)
-    }
+/// The text of `replica`.
+#[derive(Default)]
+struct Identity {
+    id: String,
+    cookie_delta: u32,
+    pending_delta: Option<u32>,
+}
 
-    fn parse_identity(&mut self, path: &Path, text: &[u8]) -> Result<(), RecordError> {
+impl Identity {
+    fn parse(path: &Path, text: &[u8]) -> Result<Identity, RecordError> {
+        let mut found = Identity::default();
         let wrong = |what: String| RecordError::Format {
             path: path.to_owned(),
             what,
@@ -261,16 +250,61 @@ impl Record {
                     .map_err(|_| wrong(format!("'{line}' is not a number")))
             };
             match key {
-                "id" => self.id = value.to_owned(),
-                "cookie-delta" => self.cookie_delta = number()?,
-                "cookie-delta-pending" => self.pending_delta = Some(number()?),
+                "id" => found.id = value.to_owned(),
+                "cookie-delta" => found.cookie_delta = number()?,
+                "cookie-delta-pending" => found.pending_delta = Some(number()?),
                 _ => return Err(wrong(format!("unknown line '{line}'"))),
             }
         }
-        if self.id.is_empty() {
+        if found.id.is_empty() {
             return Err(wrong("the line 'id' is missing".to_owned()));
         }
-        Ok(())
+        Ok(found)
+    }
+}
+
+/// What a replica's directory says, without a change to it: the constants that may be in the schema cookie, and the states
+/// that the copy may be at.
+pub fn look(directory: &Path) -> Result<(Vec<u32>, Vec<Mark>), RecordError> {
+    let path = directory.join("replica");
+    let identity = match disk::read_if_exists("look.read", &path)? {
+        Some(text) => Identity::parse(&path, &text)?,
+        None => Identity::default(),
+    };
+    let deltas = [Some(identity.cookie_delta), identity.pending_delta];
+    let mut marks = Vec::new();
+    for name in ["applied", "durable"] {
+        let bytes = disk::read_if_exists("look.read", &directory.join(name))?.unwrap_or_default();
+        let sectors = (0..2).filter_map(|i| bytes.get(i * SECTOR..).and_then(Mark::decode));
+        marks.extend(sectors.map(|(_, mark)| mark));
+    }
+    Ok((deltas.into_iter().flatten().collect(), marks))
+}
+
+impl Record {
+    /// Reads what is there, or begins. The directory exists.
+    pub fn open(directory: &Path) -> Result<Record, RecordError> {
+        let mut record = Record {
+            directory: directory.to_owned(),
+            applied: Slots::open("applied.open", &directory.join("applied"))?,
+            id: String::new(),
+            cookie_delta: 0,
+            pending_delta: None,
+        };
+        let path = directory.join("replica");
+        match disk::read_if_exists("replica.read", &path)? {
+            Some(text) => {
+                let identity = Identity::parse(&path, &text)?;
+                record.id = identity.id;
+                record.cookie_delta = identity.cookie_delta;
+                record.pending_delta = identity.pending_delta;
+            }
+            None => {
+                record.id = format!("{:016x}{:016x}", super::random_u64(), super::random_u64());
+                record.save_identity()?;
+            }
+        }
+        Ok(record)
     }
 
     /// Writes identity and cookie constants, durably.

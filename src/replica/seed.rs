@@ -71,6 +71,14 @@ impl FreshSeed {
         self.sums.sum()
     }
 
+    /// Makes the file whole and durable, as the primary has it, under its temporary name. Returns that name.
+    pub fn finish_plain(self, pages: u32) -> disk::Result<PathBuf> {
+        self.file
+            .set_len("seed.size", u64::from(pages) * u64::from(self.page_size))?;
+        self.file.sync_all("seed.sync")?;
+        Ok(self.temporary)
+    }
+
     /// Makes the file whole and durable and gives it its name. Left-over `-wal` and `-shm` files of a database that is
     /// gone would be played back into it: they go first. Returns the hashes of its pages and page 1 as the primary has it.
     pub fn finish(

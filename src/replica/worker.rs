@@ -4,11 +4,12 @@
 use super::applier::{Applier, ApplyError};
 use super::follow::Request;
 use super::shared::Shared;
-use super::{Command, detach};
+use super::{Command, CopyView, detach};
 use crate::disk;
 use crate::format::position::Position;
 use crate::model::{DatabaseState, Message};
 use crate::ownership::{self, Ownership};
+use crate::sqlite::WalIndex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use tokio::sync::mpsc::Receiver;
@@ -84,6 +85,9 @@ pub(super) fn run(worker: &Mutex<Worker>, mut commands: Receiver<Command>) {
             Command::Tick { idle } => {
                 let idle = idle && !std::mem::take(&mut worker.active);
                 worker.tick(idle);
+            }
+            Command::View(index, reply) => {
+                let _ = reply.send(worker.view(*index));
             }
             Command::Detach(reply) => {
                 let _ = reply.send(worker.detach());
@@ -204,6 +208,15 @@ impl Worker {
         }
         self.shared
             .set_state(DatabaseState::Disconnected, error.to_string());
+    }
+
+    /// Between two transactions: nobody publishes while the worker is locked, so the state that is held is the one that is
+    /// named.
+    fn view(&self, index: WalIndex) -> Result<CopyView, String> {
+        let Some(applier) = &self.applier else {
+            return Err("the database is not open".to_owned());
+        };
+        applier.view(index).map_err(|error| error.to_string())
     }
 
     fn detach(&mut self) -> Result<Option<Position>, String> {

@@ -2,7 +2,10 @@
 
 use super::errors::{Reason, Refusal};
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Message, Meters, Point, Progress, ReplicaStatus, StreamStart};
+use crate::model::{
+    CopyMessage, CopyRequest, DatabaseStatus, Message, Meters, Point, Progress, ReplicaStatus,
+    StreamStart,
+};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +15,9 @@ use tokio_stream::Stream;
 /// The messages of one stream, pulled one by one. Its end without an error: everything up to the drain's position was
 /// sent.
 pub type Messages = Pin<Box<dyn Stream<Item = Result<Message, Refusal>> + Send>>;
+
+/// The messages of one copy, pulled one by one.
+pub type Copies = Pin<Box<dyn Stream<Item = Result<CopyMessage, Refusal>> + Send>>;
 
 /// What both roles have.
 #[tonic::async_trait]
@@ -54,6 +60,8 @@ pub trait PrimaryDatabase: Database {
 pub trait ReplicaDatabase: Database {
     /// Whether its readers have ever seen the primary's newest state.
     fn has_caught_up_once(&self) -> bool;
+    /// Reads the copy as its readers see it now, at one position.
+    async fn read_copy(&self, request: CopyRequest) -> Result<Copies, Refusal>;
     /// False for a copy that its upstream let go: it counts neither for health nor for readiness.
     fn is_followed(&self) -> bool {
         true

@@ -253,6 +253,8 @@ mod tests {
         for (path, needs) in [
             ("/walcast.v1.ReplicationService/Stream", &[Stream][..]),
             ("/walcast.v1.ReplicationService/ReportProgress", &[Stream]),
+            // A whole database, like a stream.
+            ("/walcast.v1.ReplicationService/ReadCopy", &[Stream]),
             ("/walcast.v1.PositionService/GetPosition", &[Position]),
             ("/walcast.v1.PositionService/WaitForPosition", &[Position]),
             (

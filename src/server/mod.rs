@@ -5,6 +5,7 @@
 
 mod admin;
 mod connection;
+mod copy;
 mod database;
 mod door;
 mod errors;
@@ -21,7 +22,7 @@ mod replication;
 mod shared;
 mod strangers;
 
-pub use database::{Database, Messages, PrimaryDatabase, ReplicaDatabase, Served};
+pub use database::{Copies, Database, Messages, PrimaryDatabase, ReplicaDatabase, Served};
 pub use errors::{Reason, Refusal};
 pub use listen::{Drained, ServeError, ServerConfig, serve};
 pub use outgoing::{Source, outgoing};

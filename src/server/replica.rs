@@ -1,9 +1,11 @@
 //! A [`Replica`] as the services see it.
 
-use super::database::{Database, ReplicaDatabase};
+use super::copy::CopySource;
+use super::database::{Copies, Database, ReplicaDatabase};
 use super::errors::{Reason, Refusal};
+use super::outgoing::outgoing;
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Meters, Point};
+use crate::model::{CopyRequest, DatabaseStatus, Meters, Point};
 use crate::replica::Replica;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +42,21 @@ impl Database for Arc<Replica> {
 impl ReplicaDatabase for Arc<Replica> {
     fn has_caught_up_once(&self) -> bool {
         Replica::has_caught_up_once(self)
+    }
+
+    async fn read_copy(&self, request: CopyRequest) -> Result<Copies, Refusal> {
+        let name = Replica::name(self);
+        match Replica::view(self).await {
+            Ok(Some(view)) => Ok(Box::pin(outgoing(CopySource::new(view, request)))),
+            Ok(None) => {
+                let message = format!("'{name}' has no data yet; see: walcast status");
+                Err(Refusal::new(Reason::DatabaseNotReady, message).about(name))
+            }
+            Err(error) => {
+                let message = format!("'{name}' cannot be read now: {error}");
+                Err(Refusal::new(Reason::DatabaseNotReady, message).about(name))
+            }
+        }
     }
 
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal> {

@@ -1,13 +1,13 @@
 //! `ReplicationService`: streams to replicas, and their reports.
 
-use super::database::Messages;
+use super::database::{Copies, Messages};
 use super::errors::{Reason, Refusal, draining};
 use super::guard::Admitted;
 use super::outgoing::{Source, outgoing};
 use super::registry::Entry;
 use super::shared::{Shared, Slot};
 use crate::format::position::Position;
-use crate::model::{Progress, StreamStart};
+use crate::model::{CopyRequest, Progress, StreamStart};
 use crate::wire::pb;
 use pb::replication_service_server::ReplicationService;
 use std::pin::Pin;
@@ -19,6 +19,8 @@ use tonic::{Request, Response, Status, Streaming};
 pub(super) struct Replication(pub(super) Arc<Shared>);
 
 type Responses = Pin<Box<dyn Stream<Item = Result<pb::StreamResponse, Status>> + Send>>;
+
+type Copied = Pin<Box<dyn Stream<Item = Result<pb::ReadCopyResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ReplicationService for Replication {
@@ -45,6 +47,29 @@ impl ReplicationService for Replication {
             messages,
             entry,
             cut,
+            over: false,
+            _slot: slot,
+        };
+        Ok(Response::new(Box::pin(outgoing(source))))
+    }
+
+    type ReadCopyStream = Copied;
+
+    async fn read_copy(
+        &self,
+        request: Request<pb::ReadCopyRequest>,
+    ) -> Result<Response<Copied>, Status> {
+        let by = Admitted::of(&request)?;
+        let request = CopyRequest::try_from(request.into_inner()).map_err(Refusal::from)?;
+        let entry = self.0.find(&by, &request.database)?;
+        let replica = entry.served.replica()?;
+        let slot = self.0.copy_slot(&by)?;
+        let copies = replica.read_copy(request).await;
+        let copies = copies.map_err(|refusal| entry.explain(refusal))?;
+        let source = CopyCall {
+            copies,
+            entry,
+            draining: self.0.draining.clone(),
             over: false,
             _slot: slot,
         };
@@ -116,6 +141,39 @@ impl Source for StreamSource {
             None => {
                 self.over = true;
                 Err(self.entry.explain(draining()).into())
+            }
+        })
+    }
+}
+
+/// One copy, with its place among the streams of this server. Nobody loses anything when it is cut off, so a drain does
+/// not wait for it.
+struct CopyCall {
+    copies: Copies,
+    entry: Entry,
+    draining: CancellationToken,
+    over: bool,
+    _slot: Slot,
+}
+
+impl Source for CopyCall {
+    type Item = Result<pb::ReadCopyResponse, Status>;
+
+    async fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let message = tokio::select! {
+            biased;
+            () = self.draining.cancelled() => Some(Err(draining())),
+            () = self.entry.removed.cancelled() => Some(Err(self.entry.refusal())),
+            message = self.copies.next() => message,
+        };
+        Some(match message? {
+            Ok(message) => Ok(message.into()),
+            Err(refusal) => {
+                self.over = true;
+                Err(self.entry.explain(refusal).into())
             }
         })
     }

@@ -130,6 +130,12 @@ impl Shared {
         self.slot(&self.stream_slots, "streams", by, Some(token))
     }
 
+    /// A place among the streams, for a call that a drain does not wait for.
+    pub(super) fn copy_slot(&self, by: &Admitted) -> Result<Slot, Refusal> {
+        self.refuse_if_draining()?;
+        self.slot(&self.stream_slots, "streams", by, None)
+    }
+
     pub(super) fn report_slot(&self, by: &Admitted) -> Result<Slot, Refusal> {
         let token = self.reports.token();
         self.slot(&self.report_slots, "reports of progress", by, Some(token))

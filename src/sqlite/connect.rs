@@ -103,6 +103,14 @@ pub fn index_connection(path: &Path) -> Result<Connection, SqliteError> {
     Ok(connection)
 }
 
+/// Opens a connection that holds a read transaction.
+pub fn read_connection(path: &Path) -> Result<Connection, SqliteError> {
+    let connection = open(path)?;
+    let began = connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema");
+    call("read", path, began)?;
+    Ok(connection)
+}
+
 /// Opens a connection for PASSIVE checkpoints, which sync as `synchronous=FULL` does.
 pub fn checkpoint_connection(path: &Path) -> Result<Connection, SqliteError> {
     let connection = open(path)?;

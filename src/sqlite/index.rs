@@ -108,6 +108,12 @@ impl WalIndex {
             .store(mark, Release);
     }
 
+    /// Reads the database file past its log; zeros where it ends.
+    pub fn read_file(&mut self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let read = self.shm.read_file(buf, offset);
+        self.wrap(read)
+    }
+
     /// Takes one lock; `false` if another connection is in the way.
     pub fn lock(&mut self, slot: u32, kind: LockKind) -> Result<bool> {
         self.lock_range(slot, 1, kind)

@@ -43,6 +43,12 @@ pub struct Shm {
     ) -> c_int,
     lock: unsafe extern "C" fn(*mut ffi::sqlite3_file, c_int, c_int, c_int) -> c_int,
     barrier: unsafe extern "C" fn(*mut ffi::sqlite3_file),
+    read: unsafe extern "C" fn(
+        *mut ffi::sqlite3_file,
+        *mut std::ffi::c_void,
+        c_int,
+        ffi::sqlite3_int64,
+    ) -> c_int,
     regions: Vec<NonNull<u32>>,
     held: Vec<(u32, u32, LockKind)>,
     // Last, so that it closes after all that points into it.
@@ -79,12 +85,18 @@ impl Shm {
         if methods.iVersion < 2 {
             return Err(ShmError::Unsupported);
         }
-        match (methods.xShmMap, methods.xShmLock, methods.xShmBarrier) {
-            (Some(map), Some(lock), Some(barrier)) => Ok(Shm {
+        match (
+            methods.xShmMap,
+            methods.xShmLock,
+            methods.xShmBarrier,
+            methods.xRead,
+        ) {
+            (Some(map), Some(lock), Some(barrier), Some(read)) => Ok(Shm {
                 file,
                 map,
                 lock,
                 barrier,
+                read,
                 regions: Vec::new(),
                 held: Vec::new(),
                 _connection: connection,
@@ -155,6 +167,22 @@ impl Shm {
         // SAFETY: `file` is open, and SQLite checks nothing but slot ranges, which are ours to keep: 8 slots.
         debug_assert!(first + count <= 8);
         unsafe { (self.lock)(self.file.as_ptr(), first as c_int, count as c_int, flags) }
+    }
+
+    /// Reads the database file itself, past the log; zeros where it ends. It is the connection's own descriptor: one of
+    /// ours would, when it is closed, drop the locks that other connections of this process have on the file.
+    pub fn read_file(&mut self, buf: &mut [u8], offset: u64) -> Result<(), ShmError> {
+        let (Ok(length), Ok(offset)) = (c_int::try_from(buf.len()), i64::try_from(offset)) else {
+            return Err(ShmError::Code("read", ffi::SQLITE_TOOBIG));
+        };
+        // SAFETY: `file` is open; xRead writes `length` bytes to `buf`, which is that long, and fills what the file does
+        // not have with zeros.
+        let code =
+            unsafe { (self.read)(self.file.as_ptr(), buf.as_mut_ptr().cast(), length, offset) };
+        match code {
+            ffi::SQLITE_OK | ffi::SQLITE_IOERR_SHORT_READ => Ok(()),
+            code => Err(ShmError::Code("read", code)),
+        }
     }
 
     /// A full memory barrier, as SQLite makes it.

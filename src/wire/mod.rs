@@ -4,6 +4,7 @@
 //! peer is checked here, once and completely: every size is bounded before anything is allocated for it, every number
 //! lies in the range its user may rely on. What goes out is not checked.
 
+mod copy;
 mod error;
 mod field;
 mod message;

@@ -27,6 +27,7 @@ impl From<StreamStart> for pb::StreamRequest {
             },
             page_size: start.page_size,
             epoch: 0,
+            transient: start.transient,
         }
     }
 }
@@ -60,6 +61,7 @@ impl TryFrom<pb::StreamRequest> for StreamStart {
             lz4: request.codecs.contains(&pb::Codec::Lz4.into()),
             page_size,
             address: String::new(),
+            transient: request.transient,
         })
     }
 }

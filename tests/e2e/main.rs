@@ -18,6 +18,7 @@ mod kills;
 mod large;
 mod local_writes;
 mod network;
+mod node;
 mod phases;
 mod powercut;
 mod readers;

@@ -135,6 +135,9 @@ impl ReplicaDatabase for Named {
     fn has_caught_up_once(&self) -> bool {
         self.handle.0.caught_up.load(Ordering::SeqCst)
     }
+    async fn read_copy(&self, _: CopyRequest) -> Result<Copies, Refusal> {
+        unreachable!("nothing on this port copies")
+    }
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal> {
         unreachable!("nothing on this port detaches")
     }

@@ -14,7 +14,7 @@ pub fn env(name: &str) -> Result<String, VarError> {
         "YES" => "true",
         "MANY" => "12",
         // Everything that could end a value, or begin another.
-        "EVIL" => "a\"'b: c\n- d: [e, {f: *g}] # h $HOST ${HOST} $$",
+        "EVIL" => "a\"'\"b: c\n- d: [e, {f: *g}] h $HOST ${HOST} $$ # i",
         _ => return Err(VarError::NotPresent),
     };
     Ok(value.to_owned())

@@ -71,7 +71,7 @@ class Pair(ServerTest):
 class Reflection(Pair):
     def test_every_service_is_listed_with_its_methods(self):
         want = {
-            REPLICATION: {"Stream", "ReportProgress"},
+            REPLICATION: {"Stream", "ReportProgress", "ReadCopy"},
             "walcast.v1.PositionService": {"GetPosition", "WatchPosition", "WaitForPosition", "ListDatabases"},
             ADMIN: {"ListReplicas", "PauseDatabase", "ResumeDatabase", "DetachDatabase"},
             HEALTH: {"Check", "Watch"},

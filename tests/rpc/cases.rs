@@ -247,6 +247,39 @@ async fn report_case(stage: &Stage, reason: Reason) -> Status {
     }
 }
 
+async fn copy_case(stage: &Stage, reason: Reason) -> Status {
+    let ask = |database: &str| pb::ReadCopyRequest {
+        database: database.into(),
+        ..Default::default()
+    };
+    let mut client = stage.server.replication().await;
+    let database = match reason {
+        Reason::FieldInvalid => "",
+        Reason::DatabaseUnknown => "other.db",
+        Reason::NotAReplica => "app.db",
+        Reason::TooManyCalls => {
+            let _first = stage.open_stream().await;
+            return client
+                .read_copy(ask("copy.db"))
+                .await
+                .expect_err("a refusal");
+        }
+        Reason::Draining => {
+            let copy = client.read_copy(ask("copy.db")).await.expect("a copy");
+            stage.server.shut_down();
+            return last_status(copy.into_inner()).await;
+        }
+        _ => {
+            stage.replica.fake.refuse_with(reason);
+            "copy.db"
+        }
+    };
+    client
+        .read_copy(ask(database))
+        .await
+        .expect_err("a refusal")
+}
+
 async fn poll(done: impl Fn() -> bool) {
     within(async {
         while !done() {
@@ -402,6 +435,7 @@ pub fn case<'a>(
     match rpc {
         "Stream" => Box::pin(stream_case(stage, reason)),
         "ReportProgress" => Box::pin(report_case(stage, reason)),
+        "ReadCopy" => Box::pin(copy_case(stage, reason)),
         "GetPosition" => Box::pin(get_case(stage, reason)),
         "WatchPosition" => Box::pin(watch_case(stage, reason)),
         "WaitForPosition" => Box::pin(wait_case(stage, reason)),

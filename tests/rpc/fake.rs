@@ -10,7 +10,8 @@ use walcast::format::dbsum::DbSum;
 use walcast::format::position::{Generation, Position};
 use walcast::model::*;
 use walcast::server::{
-    Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase, Served, Source, outgoing,
+    Copies, Database, Messages, PrimaryDatabase, Reason, Refusal, ReplicaDatabase, Served, Source,
+    outgoing,
 };
 
 pub const GENERATION: Generation = Generation(0x89ab_cdef_0123_4567);
@@ -302,6 +303,12 @@ impl Source for Rest {
 impl ReplicaDatabase for Replica {
     fn has_caught_up_once(&self) -> bool {
         self.0.caught_up.load(Ordering::SeqCst)
+    }
+
+    async fn read_copy(&self, _: CopyRequest) -> Result<Copies, Refusal> {
+        self.0.fake.answer(())?;
+        // It never ends by itself.
+        Ok(Box::pin(tokio_stream::pending()))
     }
 
     async fn detach(&self) -> Result<(Option<Position>, PathBuf), Refusal> {

@@ -6,6 +6,7 @@ mod cases;
 mod drain;
 mod exit_codes;
 mod fake;
+mod guarded;
 mod health;
 mod positions;
 mod reflection;

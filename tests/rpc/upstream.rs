@@ -24,6 +24,7 @@ pub fn start(database: &str) -> StreamStart {
         lz4: true,
         page_size: 0,
         address: String::new(),
+        transient: false,
     }
 }
 
@@ -41,6 +42,15 @@ impl pb::replication_service_server::ReplicationService for Odd {
         Ok(Response::new(Box::pin(tokio_stream::iter([Ok(self
             .0
             .clone())]))))
+    }
+
+    type ReadCopyStream = Pin<Box<dyn Stream<Item = Result<pb::ReadCopyResponse, Status>> + Send>>;
+
+    async fn read_copy(
+        &self,
+        _: Request<pb::ReadCopyRequest>,
+    ) -> Result<Response<Self::ReadCopyStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
     }
 
     async fn report_progress(

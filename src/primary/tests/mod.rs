@@ -72,6 +72,7 @@ pub fn start(id: &str) -> StreamStart {
         lz4: true,
         page_size: 0,
         address: "127.0.0.1:1".into(),
+        transient: false,
     }
 }
 

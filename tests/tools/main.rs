@@ -1,0 +1,8 @@
+//! The commands of those who operate: verification, backups, status, completions, manual pages, logs; by running them.
+
+mod backup;
+mod kit;
+mod logs;
+mod pages;
+mod status;
+mod verify;
