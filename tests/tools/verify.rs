@@ -240,3 +240,78 @@ fn files_are_compared_with_their_logs() {
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.stdout.contains("differ: 1\n"), "{said:?}");
 }
+
+#[test]
+fn a_whole_database_needs_a_token_that_may_have_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let token = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("{name}-0123456789abcdef0123456789abcdef\n"))
+            .expect("a file");
+        path
+    };
+    let (one, other) = (token("one"), token("other"));
+    let (app, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
+    drop(fill(&app, 50));
+    let db = format!("app.db={}", text(&copy));
+    let primary = Server::start(&[
+        "primary",
+        "--db",
+        text(&app),
+        "--access-token-file",
+        text(&one),
+    ]);
+    primary.wait_healthy("app.db");
+    let replica = [
+        "replica",
+        "--upstream",
+        &primary.url,
+        "--upstream-token-file",
+        text(&one),
+        "--db",
+        &db,
+        "--access-token-file",
+        text(&other),
+    ];
+    let replica = Server::start(&replica);
+    replica.wait_healthy("app.db");
+    let verify = [
+        "verify",
+        "--primary",
+        &primary.url,
+        "--replica",
+        &replica.url,
+        "--db",
+        "app.db",
+    ];
+    let with = |rest: &[&str]| walcast(&[&verify[..], rest].concat());
+    let both = [
+        "--token-file",
+        text(&one),
+        "--replica-token-file",
+        text(&other),
+    ];
+    assert_eq!(with(&both).code, 0, "{:?}", with(&both));
+    assert_eq!(with(&[]).code, 5);
+    let wrong = with(&["--token-file", text(&one)]);
+    assert_eq!(wrong.code, 5, "{wrong:?}");
+    for (server, token) in [(&primary, &one), (&replica, &other)] {
+        let to = dir.path().join("b.db");
+        let backup = [
+            "backup",
+            "--server",
+            &server.url,
+            "--db",
+            "app.db",
+            "--to",
+            text(&to),
+            "--force",
+        ];
+        assert_eq!(walcast(&backup).code, 5);
+        assert!(
+            !to.exists() || server.url == replica.url,
+            "a refused backup left a file"
+        );
+        ok(&[&backup[..], &["--token-file", text(token)]].concat());
+    }
+}
