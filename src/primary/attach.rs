@@ -57,8 +57,8 @@ pub fn examine(shared: &Shared) -> Result<Candidate, String> {
     })?;
     if header.is_replica() && !ownership::directory_of(path).join("replica").exists() {
         return Err(format!(
-            "{0} was a replica, or was copied from one by other means than walcast backup; if it was detached, this ends it: \
-             sqlite3 {0} 'PRAGMA wal_checkpoint'",
+            "{0} carries the mark of a replica but is none here; one that was detached loses it by: \
+             sqlite3 {0} 'PRAGMA wal_checkpoint'; a file copied from a replica keeps it: make the copy with walcast backup",
             path.display()
         ));
     }

@@ -27,7 +27,12 @@ pub struct Raw {
 impl Raw {
     /// Connects and greets.
     pub async fn connect(address: SocketAddr) -> Raw {
-        let mut socket = TcpStream::connect(address).await.expect("a connection");
+        let socket = TcpStream::connect(address).await.expect("a connection");
+        Raw::over(Box::new(socket)).await
+    }
+
+    /// Greets on a connection that is there.
+    pub async fn over(mut socket: Box<dyn Socket>) -> Raw {
         socket
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             .await

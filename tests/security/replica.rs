@@ -42,6 +42,14 @@ impl Scripted {
 #[tonic::async_trait]
 impl pb::replication_service_server::ReplicationService for Scripted {
     type StreamStream = Pin<Box<dyn Stream<Item = Result<pb::StreamResponse, Status>> + Send>>;
+    type ReadCopyStream = Self::StreamStream;
+
+    async fn read_copy(
+        &self,
+        _: Request<pb::ReadCopyRequest>,
+    ) -> Result<Response<Self::ReadCopyStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
 
     async fn stream(
         &self,

@@ -39,6 +39,10 @@ async fn what_cannot_be_captured_is_named() {
         std::fs::write(path(name), bytes).expect("written");
     };
     patch("replica.db", &|bytes| bytes[18] = 3);
+    refused(&path("replica.db"), "walcast backup").await;
+    let own = path("replica.db-walcast");
+    std::fs::create_dir_all(&own).expect("a directory");
+    std::fs::write(own.join("replica"), "").expect("a mark");
     refused(&path("replica.db"), "walcast detach").await;
 
     wal("checked.db");
