@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import unittest
+import urllib.request
 
 from servers import ROOT, WALCAST, ServerTest, Walcast, poll, require
 
@@ -29,6 +30,8 @@ EXPECTED = {
     "walcast pause": rf"paused at {POSITION}",
     "walcast resume": POSITION,
     "walcast detach": POSITION,
+    "walcast verify": r"(?i)equal",
+    "walcast config check": r"walcast\.yml",
 }
 
 
@@ -52,6 +55,9 @@ class Readme(ServerTest):
         self.replaced = {
             "127.0.0.1:4040": f"127.0.0.1:{free_port()}",
             "127.0.0.1:4041": f"127.0.0.1:{free_port()}",
+            "127.0.0.1:4042": f"127.0.0.1:{free_port()}",
+            "127.0.0.1:4080": f"127.0.0.1:{free_port()}",
+            "/tmp/backup.db": self.path("backup.db"),
             "/tmp/replica": self.path("replica"),
         }
 
@@ -88,7 +94,7 @@ class Readme(ServerTest):
         servers = []
         met = set()
         for block in blocks():
-            if block.startswith(("walcast primary", "walcast replica")):
+            if block.startswith(("walcast primary", "walcast replica", "walcast run")):
                 servers.append(self.start_server(block))
                 if len(servers) == 2:
                     poll("the replica to be level", self.is_level)
@@ -111,14 +117,35 @@ class Readme(ServerTest):
         database.close()
         self.assertFalse(os.path.exists(self.path("replica/app.db-walcast")))
 
-        primary, replica = servers
-        for server in (replica, primary):
+        # The backup is one as well.
+        backup = sqlite3.connect(self.path("backup.db"))
+        with backup:
+            backup.execute("INSERT INTO note VALUES ('and this')")
+        backup.close()
+
+        # The directory is watched, and the second port tells of it.
+        tenant = sqlite3.connect(self.path("tenants/acme.db"))
+        tenant.execute("PRAGMA journal_mode=WAL")
+        tenant.execute("CREATE TABLE t (a)")
+        poll("the database in the directory", self.has_tenant)
+        tenant.close()
+
+        for server in reversed(servers):
             server.process.terminate()
             self.assertEqual(server.process.wait(30), 0, server.log())
 
     def has_reported(self):
         out = self.run_block("walcast status --server http://127.0.0.1:4040 --json")
         return '"applied":"' in out
+
+
+    def has_tenant(self):
+        url = f"http://{self.replaced['127.0.0.1:4080']}"
+        with urllib.request.urlopen(url + "/metrics", timeout=10) as answer:
+            metrics = answer.read().decode()
+        with urllib.request.urlopen(url + "/", timeout=10) as answer:
+            self.assertIn("<html", answer.read().decode())
+        return 'database="acme.db"' in metrics
 
 
 class Documents(unittest.TestCase):

@@ -42,7 +42,7 @@ impl Scripted {
 #[tonic::async_trait]
 impl pb::replication_service_server::ReplicationService for Scripted {
     type StreamStream = Pin<Box<dyn Stream<Item = Result<pb::StreamResponse, Status>> + Send>>;
-    type ReadCopyStream = Self::StreamStream;
+    type ReadCopyStream = Pin<Box<dyn Stream<Item = Result<pb::ReadCopyResponse, Status>> + Send>>;
 
     async fn read_copy(
         &self,
