@@ -6,9 +6,11 @@
 //! **Never open and close a database file or its `-shm` through this module while this process has SQLite open on it**:
 //! POSIX drops all locks of the process at the close. Open such a descriptor before SQLite does and keep it.
 
+mod errands;
 pub mod fault;
 mod file;
 
+pub use errands::Errands;
 pub use file::File;
 
 use std::fs;
