@@ -313,25 +313,35 @@ async fn report(
     let (sender, receiver) = mpsc::channel(4);
     let mut applied = shared.watch();
     let feed = async {
-        let mut idle = tokio::time::interval(Duration::from_secs(1));
+        let mut told = None;
         loop {
             let (received, durable, apply_lag_seconds) = shared.progress();
-            let progress = Progress {
-                database: shared.config.upstream_database.clone(),
-                replica_id: replica_id.clone(),
-                session_id: session_id.clone(),
-                received,
-                applied: (*applied.borrow_and_update()).map(|p| p.position),
-                durable,
-                apply_lag_seconds,
-            };
-            if sender.send(progress).await.is_err() {
-                return;
+            let visible = (*applied.borrow_and_update()).map(|p| p.position);
+            let news = Some((received, visible, durable));
+            if told != news {
+                told = news;
+                let progress = Progress {
+                    database: shared.config.upstream_database.clone(),
+                    replica_id: replica_id.clone(),
+                    session_id: session_id.clone(),
+                    received,
+                    applied: visible,
+                    durable,
+                    apply_lag_seconds,
+                };
+                if sender.send(progress).await.is_err() {
+                    return;
+                }
             }
             tokio::time::sleep(REPORT_INTERVAL).await;
-            tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
-                _ = idle.tick() => {}
+            // What becomes durable is told by nobody; it is soon after it became visible.
+            let patience = match visible == durable {
+                true => Duration::from_secs(10),
+                false => Duration::from_secs(1),
+            };
+            // Over: something may have become durable.
+            if let Ok(Err(_)) = tokio::time::timeout(patience, applied.changed()).await {
+                return;
             }
         }
     };

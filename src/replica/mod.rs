@@ -36,7 +36,7 @@ pub use take::{Take, TakeError, Taken};
 
 use crate::client::Upstream;
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Message, Meters, Point};
+use crate::model::{DatabaseState, DatabaseStatus, Message, Meters, Point};
 use crate::sqlite::WalIndex;
 use queue::Queue;
 use shared::Shared;
@@ -170,6 +170,11 @@ impl Replica {
     /// Everything for `walcast status`.
     pub fn status(&self) -> DatabaseStatus {
         self.shared.status()
+    }
+
+    /// Its state, and the seconds since it was level; negative if it never was.
+    pub fn pulse(&self) -> (DatabaseState, f64) {
+        self.shared.pulse()
     }
 
     /// Its counters.

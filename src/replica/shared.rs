@@ -276,6 +276,12 @@ impl Shared {
         self.caught_up.subscribe()
     }
 
+    /// Its state, and the seconds since it was level.
+    pub fn pulse(&self) -> (DatabaseState, f64) {
+        let inner = self.lock();
+        (inner.state, inner.lag.staleness_seconds(Instant::now()))
+    }
+
     /// Everything for `walcast status`.
     pub fn status(&self) -> DatabaseStatus {
         let point = *self.applied.borrow();
