@@ -38,6 +38,7 @@ const BLOCKING_LINGER: Duration = Duration::from_millis(100);
 
 /// Runs a server's work.
 pub(super) fn run_server<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    crate::sqlite::frugal_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -157,7 +157,7 @@ impl Primary {
 
     /// Its state; it is never stale.
     pub fn pulse(&self) -> (DatabaseState, f64) {
-        (self.shared.state().0, 0.0)
+        (self.shared.pulse(), 0.0)
     }
 
     /// Its counters.

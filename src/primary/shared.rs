@@ -172,6 +172,11 @@ impl Shared {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// What it is doing, without the reason.
+    pub fn pulse(&self) -> DatabaseState {
+        lock(&self.state).0
+    }
+
     /// What the database is doing, and why.
     pub fn state(&self) -> (DatabaseState, String) {
         lock(&self.state).clone()

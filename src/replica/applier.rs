@@ -55,6 +55,7 @@ impl Applier {
     pub fn open(shared: Arc<Shared>, directory: PathBuf) -> Result<Applier, ApplyError> {
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let durable = Durable::open(&directory)?;
+        let published = durable.published();
         let opened = open_local(&shared.config.path, &directory, &mut record, durable.mark())?;
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
@@ -91,6 +92,9 @@ impl Applier {
             applier.machine = Machine::new(mark, proven);
             applier.adopt(*local)?;
             if let (Some(mark), true) = (mark, proven) {
+                if published == Some(mark) {
+                    applier.shared.note_durable(mark.point.position);
+                }
                 applier.shared.applied(&mark.point, false);
             }
         }

@@ -3,22 +3,17 @@
 use rusqlite::ffi;
 use std::ffi::c_int;
 use std::ptr;
-use std::sync::Once;
 
 /// Makes connections that are opened from now on small: without the memory that SQLite takes in advance for speed (48 KiB
-/// for statements, 20 pages of cache). Ours read a page or two and then stand still, and a process has hundreds of them.
-/// Where SQLite is in use already nothing changes.
+/// for statements, 20 pages of cache). Ours read a page or two and then stand still, and a process has hundreds of them. To
+/// be called when the process begins; where SQLite is in use already nothing changes.
 pub fn frugal_connections() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: both options take exactly these arguments (sqlite3.h, "Configuration Options"), none of which is kept.
-        // Once SQLite is initialized, which other threads may do meanwhile, it refuses them with SQLITE_MISUSE; before
-        // that it has no other user that could see them half done.
-        unsafe {
-            let none: c_int = 0;
-            ffi::sqlite3_config(ffi::SQLITE_CONFIG_LOOKASIDE, none, none);
-            let memory: *mut std::ffi::c_void = ptr::null_mut();
-            ffi::sqlite3_config(ffi::SQLITE_CONFIG_PAGECACHE, memory, none, none);
-        }
-    });
+    let none: c_int = 0;
+    let memory: *mut std::ffi::c_void = ptr::null_mut();
+    // SAFETY: both options take exactly these arguments (sqlite3.h, "Configuration Options"), and keep no pointer. The
+    // process has just begun, so no other thread uses SQLite; had one initialized it, it would refuse (SQLITE_MISUSE).
+    unsafe {
+        ffi::sqlite3_config(ffi::SQLITE_CONFIG_LOOKASIDE, none, none);
+        ffi::sqlite3_config(ffi::SQLITE_CONFIG_PAGECACHE, memory, none, none);
+    }
 }

@@ -14,8 +14,9 @@ pub struct HashTable {
     map: MmapMut,
 }
 
-/// Most databases are small, and a process has hundreds of them: this is enough for 32 MiB of pages of 4 KiB.
-const FIRST: u64 = 64 * 1024;
+/// Most databases are small, and a process has hundreds of them: this is enough for 8 MiB of pages of 4 KiB. The kernel maps
+/// what lies around a page that is touched, so a larger one would be resident, too.
+const FIRST: u64 = 16 * 1024;
 /// Grown in steps, so that a growing database does not remap at each page.
 const STEP: u64 = 512 * 1024;
 
