@@ -2,7 +2,7 @@
 
 use super::ClientError;
 use super::endpoint::{Link, plain};
-use crate::config::UpstreamEntry;
+use crate::config::{LONGEST_DURATION, UpstreamEntry};
 use crate::format::position::Position;
 use crate::model::{DatabaseStatus, ReplicaStatus};
 use crate::wire::{WireError, parse_position, pb};
@@ -125,7 +125,7 @@ impl Admin {
         self.position_or_none(&answer.position)
     }
 
-    /// Waits until a database has reached a position, at most `max_wait`.
+    /// Waits until a database has reached a position, at most `max_wait`; the server has a limit of its own.
     pub async fn wait(
         &self,
         database: &str,
@@ -134,6 +134,8 @@ impl Admin {
     ) -> Result<Waited> {
         let request = self
             .link
+        // `Duration::MAX` would be no time of a clock, and no duration of protobuf.
+        let max_wait = max_wait.min(LONGEST_DURATION);
             .request(pb::WaitForPositionRequest {
                 database: database.to_owned(),
                 position: position.to_string(),

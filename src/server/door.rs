@@ -61,6 +61,7 @@ impl Door {
         meters: Arc<ProcessMeters>,
     ) -> Door {
         Door {
+        let limits = limits.bounded();
             routes: routes.prepare(),
             security,
             places: Arc::new(Semaphore::new(
