@@ -88,6 +88,8 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
         server_id: server_id(&options),
         grpc: listener.local_addr().ok(),
         draining: stop.clone(),
+        limits: options.limits.clone(),
+        listen: options.http_listen.clone().unwrap_or_default(),
     };
     let second = second
         .map(|bound| SecondPort::start(bound, shown))

@@ -20,6 +20,9 @@ pub(super) struct Shown {
     pub(super) security: ServerSecurity,
     pub(super) meters: Arc<ProcessMeters>,
     pub(super) server_id: String,
+    pub(super) limits: Limits,
+    /// The address as it was configured.
+    pub(super) listen: String,
     /// Where replicas connect.
     pub(super) grpc: Option<SocketAddr>,
     /// Cancelled when the process begins to end.
@@ -62,6 +65,8 @@ impl SecondPort {
             meters: shown.meters,
             recent: Recent::of_the_process(),
             security: shown.security,
+            limits: shown.limits,
+            listen: shown.listen,
             draining: shown.draining,
         };
         let ended = end.clone().cancelled_owned();
