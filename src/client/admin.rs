@@ -17,6 +17,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 /// Calls that only look.
 const QUICK: Duration = Duration::from_secs(10);
+/// The longest list: a status is below 1 KiB, and a server of thousands of databases has many replicas for each.
+const LIST: usize = 64 << 20;
 /// Calls that wait for a database to be let go, or checkpointed.
 const SLOW: Duration = Duration::from_secs(120);
 
@@ -78,11 +80,11 @@ impl Admin {
     }
 
     fn positions(&self) -> PositionServiceClient<Channel> {
-        PositionServiceClient::new(self.link.channel.clone())
+        PositionServiceClient::new(self.link.channel.clone()).max_decoding_message_size(LIST)
     }
 
     fn operations(&self) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(self.link.channel.clone())
+        AdminServiceClient::new(self.link.channel.clone()).max_decoding_message_size(LIST)
     }
 
     async fn call<T>(
@@ -132,10 +134,10 @@ impl Admin {
         position: Position,
         max_wait: Duration,
     ) -> Result<Waited> {
-        let request = self
-            .link
         // `Duration::MAX` would be no time of a clock, and no duration of protobuf.
         let max_wait = max_wait.min(LONGEST_DURATION);
+        let request = self
+            .link
             .request(pb::WaitForPositionRequest {
                 database: database.to_owned(),
                 position: position.to_string(),
