@@ -10,6 +10,7 @@ use super::seed::FreshSeed;
 use super::shared::Shared;
 use crate::disk::{self, File};
 use crate::model::Message;
+use crate::ownership;
 use crate::sqlite::{ViewError, WalIndex};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,6 +98,9 @@ const UNKEPT: u64 = 1 << 20;
 impl Applier {
     /// Opens what is there. Errors are worth another try: the operator may mend them.
     pub fn open(shared: Arc<Shared>, directory: PathBuf) -> Result<Applier, ApplyError> {
+        if shared.config.path.exists() {
+            ownership::guard(&shared.config.path)?;
+        }
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let durable = Durable::open(&directory)?;
         let opened = open_local(&shared.config.path, &directory, &mut record, durable.mark())?;
@@ -355,6 +359,7 @@ impl Applier {
         let delta = self.record.cookie_delta;
         self.record.note_next(mark)?;
         let (sums, page1) = seed.finish(&path, mark.point.page_count, delta)?;
+        ownership::guard(&path)?;
         if let Some(durable) = &mut self.durable {
             durable.note(mark)?;
         }
