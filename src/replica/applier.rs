@@ -94,7 +94,13 @@ impl Applier {
     pub fn open(shared: Arc<Shared>, directory: PathBuf) -> Result<Applier, ApplyError> {
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let durable = Durable::open(&directory)?;
-        let opened = open_local(&shared.config.path, &directory, &mut record, durable.mark())?;
+        let path = &shared.config.path;
+        let size = disk::metadata("db.stat", path).map_or(0, |m| m.len());
+        shared.work_began("verification", size);
+        let grew = |bytes| shared.work_grew(bytes);
+        let opened = open_local(path, &directory, &mut record, durable.mark(), &grew);
+        shared.work_ended();
+        let opened = opened?;
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
         let scrub = super::scrub::Scrub::new(config.scrub_interval);
@@ -228,6 +234,7 @@ impl Applier {
     /// The stream ended. What was not published is forgotten.
     pub fn disconnected(&mut self) {
         self.seed = Seed::None;
+        self.shared.work_ended();
         if let Some(local) = &mut self.local
             && let Err(error) = local.abandon()
         {
@@ -246,7 +253,8 @@ impl Applier {
     fn begin_snapshot(&mut self, page_size: u32, page_count: u32) -> Result<(), ApplyError> {
         let name = &self.shared.config.name;
         tracing::info!(database = %name, pages = page_count, page_size, "receiving snapshot");
-        self.shared.snapshot_began();
+        let bytes = u64::from(page_count) * u64::from(page_size);
+        self.shared.snapshot_began(bytes);
         let Some(local) = &mut self.local else {
             let mode = self.shared.config.mode;
             self.seed = Seed::Fresh(Box::new(FreshSeed::begin(
@@ -286,6 +294,7 @@ impl Applier {
     }
 
     fn append(&mut self, pages: &Pages) -> Result<(), ApplyError> {
+        self.shared.work_grew(pages.bytes.len() as u64);
         if let Seed::Fresh(seed) = &mut self.seed {
             return Ok(seed.append(pages)?);
         }
