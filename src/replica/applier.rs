@@ -10,7 +10,7 @@ use super::open::{OpenError, Opened, open_local};
 use super::record::{Durable, Mark, Record};
 use super::seed::FreshSeed;
 use super::shared::Shared;
-use crate::disk::File;
+use crate::disk::{self, File};
 use crate::model::Message;
 use crate::ownership;
 use crate::sqlite::WalIndex;
@@ -59,7 +59,13 @@ impl Applier {
         }
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let durable = Durable::open(&directory)?;
-        let opened = open_local(&shared.config.path, &directory, &mut record, durable.mark())?;
+        let path = &shared.config.path;
+        let size = disk::metadata("db.stat", path).map_or(0, |m| m.len());
+        shared.work_began("verification", size);
+        let grew = |bytes| shared.work_grew(bytes);
+        let opened = open_local(path, &directory, &mut record, durable.mark(), &grew);
+        shared.work_ended();
+        let opened = opened?;
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
         let scrub = super::scrub::Scrub::new(config.scrub_interval);
@@ -193,6 +199,7 @@ impl Applier {
     /// The stream ended. What was not published is forgotten.
     pub fn disconnected(&mut self) {
         self.seed = Seed::None;
+        self.shared.work_ended();
         if let Some(local) = &mut self.local
             && let Err(error) = local.abandon()
         {
@@ -211,7 +218,8 @@ impl Applier {
     fn begin_snapshot(&mut self, page_size: u32, page_count: u32) -> Result<(), ApplyError> {
         let name = &self.shared.config.name;
         tracing::info!(database = %name, pages = page_count, page_size, "receiving snapshot");
-        self.shared.snapshot_began();
+        let bytes = u64::from(page_count) * u64::from(page_size);
+        self.shared.snapshot_began(bytes);
         let Some(local) = &mut self.local else {
             let mode = self.shared.config.mode;
             self.seed = Seed::Fresh(Box::new(FreshSeed::begin(
@@ -251,6 +259,7 @@ impl Applier {
     }
 
     fn append(&mut self, pages: &Pages) -> Result<(), ApplyError> {
+        self.shared.work_grew(pages.bytes.len() as u64);
         if let Seed::Fresh(seed) = &mut self.seed {
             return Ok(seed.append(pages)?);
         }

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use walcast::security::ClientSecurity;
 
-const TOKEN: &str = "the-token-of-this-test-0123456789";
+pub const TOKEN: &str = "the-token-of-this-test-0123456789";
 /// For what takes a dead peer 15 s by design, on a machine that does much else.
 const LONG: Duration = Duration::from_secs(60);
 
