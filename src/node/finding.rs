@@ -1,6 +1,6 @@
 //! What a directory, or an upstream, has at this moment.
 
-use crate::config::{self, DirectoryEntry, UpstreamEntry};
+use crate::config::{self, DirectoryEntry, UpstreamEntry, parse_pattern};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -58,6 +58,27 @@ pub fn belongs_to_another(name: &str) -> bool {
 }
 
 impl Found {
+    /// What of this, which was found at one place, another one that looks into the same directory will have as well, as
+    /// far as that can be told without a look.
+    pub fn at(&self, place: &Place, other: &Place) -> Found {
+        let mut found = Found::default();
+        if place.dir != other.dir || place.upstream.is_some() != other.upstream.is_some() {
+            return found;
+        }
+        if let Ok(pattern) = parse_pattern(&other.pattern) {
+            let matching = self.databases.iter().filter(|(n, _)| pattern.is_match(n));
+            found.databases = matching.map(|(n, f)| (n.clone(), f.clone())).collect();
+        }
+        found
+    }
+
+    /// Adds what another one has more.
+    pub fn add_missing(&mut self, other: Found) {
+        for (name, finding) in other.databases {
+            self.databases.entry(name).or_insert(finding);
+        }
+    }
+
     /// Notes a database, or why its name cannot be used.
     pub fn note(&mut self, name: &str, finding: Finding) {
         match config::parse_name(name) {

@@ -18,6 +18,7 @@ mod finding;
 mod keeper;
 mod mirror;
 mod placeholder;
+mod places;
 mod plan;
 mod reload;
 mod second_port;
