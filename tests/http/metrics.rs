@@ -5,8 +5,9 @@ use crate::running::{Answer, Running};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use walcast::model::LogHolder;
+use walcast::model::{DatabaseState, LogHolder};
 
 /// The value of a series, written as in the answer.
 fn value(answer: &Answer, series: &str) -> f64 {
@@ -322,5 +323,30 @@ async fn promtool_finds_nothing_wrong() {
         promtool(&["check", "rules", "alerts.yml"], "");
         promtool(&["test", "rules", "alerts_test.yml"], "");
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_its_upstream_let_go_alerts_nobody() {
+    let (orphan, copy) = (Handle::replica("orphan.db"), Handle::replica("copy.db"));
+    orphan.0.followed.store(false, Ordering::SeqCst);
+    orphan.set(|status| {
+        status.state = DatabaseState::Stopped;
+        status.staleness_seconds = -1.0;
+    });
+    let server = Running::start(&[&orphan, &copy]).await;
+    let answer = server.get("/metrics").await;
+    for series in ["connected", "lag_seconds", "lag_bytes", "staleness_seconds"] {
+        let of = |name: &str| format!("walcast_{series}{{database=\"{name}\"}}");
+        value(&answer, &of("copy.db"));
+        assert!(!answer.body.contains(&of("orphan.db")), "{series}");
+    }
+    assert_eq!(
+        value(
+            &answer,
+            "walcast_database_state{database=\"orphan.db\",state=\"stopped\"}"
+        ),
+        1.0
+    );
     server.end().await;
 }
