@@ -27,6 +27,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// True if the same directory is looked into for the same kind of databases.
+    pub fn is_like(&self, other: &Place) -> bool {
+        self.dir == other.dir && self.upstream.is_some() == other.upstream.is_some()
+    }
+}
+
 /// All that was found at one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -43,8 +50,17 @@ pub enum Finding {
     Here,
     /// Not to be served: why, and what to do.
     Refused(String),
+    /// A copy is here, and that the upstream has it no more is not known: it is followed, unless somebody else has it.
+    Kept,
     /// The upstream had it and has it no more.
     Gone,
+}
+
+impl Finding {
+    /// What a copy in the directory tells, and not the upstream.
+    pub fn is_left(&self) -> bool {
+        matches!(self, Finding::Kept | Finding::Gone)
+    }
 }
 
 /// Endings of the files that SQLite keeps beside a database.
@@ -62,7 +78,7 @@ impl Found {
     /// far as that can be told without a look.
     pub fn at(&self, place: &Place, other: &Place) -> Found {
         let mut found = Found::default();
-        if place.dir != other.dir || place.upstream.is_some() != other.upstream.is_some() {
+        if !place.is_like(other) {
             return found;
         }
         if let Ok(pattern) = parse_pattern(&other.pattern) {

@@ -9,7 +9,7 @@ use super::reload::{Source, needs_restart};
 use crate::config::{Config, Entry, Readiness};
 use crate::model::ProcessMeters;
 use crate::security::ServerSecurity;
-use crate::server::Registry;
+use crate::server::{Outlook, Registry};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::signal::unix::Signal;
@@ -102,11 +102,23 @@ impl Keeper {
             tracing::warn!("{clash}");
         }
         self.said = clashes;
+        // Before one is taken off that comes back, and again when all are there.
+        self.tell(&plan);
         let changed = self.databases.reconcile(&plan);
+        self.tell(&plan);
         let all = self.places.settled();
         self.settled
             .send_if_modified(|settled| !std::mem::replace(settled, all) && all);
         changed
+    }
+
+    /// Tells the server what it knows of its databases.
+    fn tell(&self, plan: &Plan) {
+        let known = self.places.knows_its_primaries();
+        self.registry.set_outlook(Outlook {
+            unknown: self.places.unknown(),
+            unsettled: !known || self.databases.is_missing_primaries(plan),
+        });
     }
 
     fn look_where_it_says(&mut self) {

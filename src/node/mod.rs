@@ -16,6 +16,8 @@ mod error;
 mod finder;
 mod finding;
 mod keeper;
+#[cfg(test)]
+mod keeper_tests;
 mod mirror;
 mod placeholder;
 mod places;
