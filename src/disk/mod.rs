@@ -7,10 +7,12 @@
 //! POSIX drops all locks of the process at the close. Open such a descriptor before SQLite does and keep it.
 
 mod access;
+mod errands;
 pub mod fault;
 mod file;
 
 pub use access::{Access, create_dirs_within, create_private_dir, guard};
+pub use errands::Errands;
 pub use file::File;
 
 use std::fs;
