@@ -18,8 +18,11 @@ mod error;
 mod finder;
 mod finding;
 mod keeper;
+#[cfg(test)]
+mod keeper_tests;
 mod mirror;
 mod placeholder;
+mod places;
 mod plan;
 mod reload;
 mod second_port;
