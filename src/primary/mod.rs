@@ -131,7 +131,7 @@ impl Primary {
     /// What it is doing.
     pub fn status(&self) -> DatabaseStatus {
         let shared = &self.shared;
-        let (state, reason) = shared.state();
+        let (state, reason) = shared.state_now();
         let point = shared.hub.tip_now();
         let log = LiveLog::path_of(&shared.config.path);
         DatabaseStatus {

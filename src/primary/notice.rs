@@ -24,6 +24,8 @@ const QUIET: Duration = Duration::from_secs(1);
 const FALLBACK: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(4)];
 /// A look each 10 ms costs 0.2% of a core.
 const UNTOLD: Duration = Duration::from_millis(10);
+/// Commits in a row that nobody told of, after which nobody is trusted to: some filesystems tell of nothing.
+const MISSES: u32 = 3;
 
 /// How many of this process look often now.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
@@ -37,6 +39,10 @@ pub struct Notice {
     looking: bool,
     sleep: Duration,
     told: Option<FileWatch>,
+    /// The last wait for the file system ended without a word.
+    untold: bool,
+    /// Commits in a row that came to light by such a look.
+    misses: u32,
 }
 
 impl Notice {
@@ -49,6 +55,8 @@ impl Notice {
             looking: false,
             sleep: SHORTEST,
             told: None,
+            untold: false,
+            misses: 0,
         }
     }
 
@@ -63,6 +71,7 @@ impl Notice {
 
     /// Something happened: look often from now on.
     pub fn active(&mut self) {
+        self.misses += u32::from(std::mem::take(&mut self.untold));
         self.look_often(true);
         self.last_event = Instant::now();
         self.sleep = SHORTEST * crowd();
@@ -89,14 +98,42 @@ impl Notice {
         if !unchanged() {
             return;
         }
-        if self.told.is_none() {
+        if self.told.is_none() || self.misses >= MISSES {
             wake.wait(UNTOLD);
             return;
         }
         let [shortest, longest] = FALLBACK;
         let patience = (self.last_event.elapsed() / 8).clamp(shortest, longest);
+        let begun = Instant::now();
         if wake.wait(patience) {
+            self.misses = 0;
             self.active();
+        } else {
+            self.untold = begun.elapsed() >= patience;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_never_tells_is_not_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("db");
+        std::fs::write(&file, "").expect("a file");
+        let mut notice = Notice::new(&file, &file);
+        let wake = Wake::new();
+        for missed in 0..=MISSES {
+            let quiet = Instant::now().checked_sub(QUIET);
+            notice.last_event = quiet.expect("a clock that began earlier");
+            let begun = Instant::now();
+            notice.wait(&wake, || true);
+            let patient = begun.elapsed() >= FALLBACK[0];
+            assert_eq!(patient, missed < MISSES, "after {missed}");
+            // A commit is found that nobody told of.
+            notice.active();
         }
     }
 }

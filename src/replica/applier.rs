@@ -10,8 +10,9 @@ use super::open::{OpenError, Opened, open_local};
 use super::record::{Durable, Mark, Record};
 use super::seed::FreshSeed;
 use super::shared::Shared;
-use crate::disk::File;
+use crate::disk::{self, File};
 use crate::model::Message;
+use crate::ownership;
 use crate::sqlite::WalIndex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,10 +54,19 @@ const UNKEPT: u64 = 1 << 20;
 impl Applier {
     /// Opens what is there. Errors are worth another try: the operator may mend them.
     pub fn open(shared: Arc<Shared>, directory: PathBuf) -> Result<Applier, ApplyError> {
+        if shared.config.path.exists() {
+            ownership::guard(&shared.config.path)?;
+        }
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let durable = Durable::open(&directory)?;
         let published = durable.published();
-        let opened = open_local(&shared.config.path, &directory, &mut record, durable.mark())?;
+        let path = &shared.config.path;
+        let size = disk::metadata("db.stat", path).map_or(0, |m| m.len());
+        shared.work_began("verification", size);
+        let grew = |bytes| shared.work_grew(bytes);
+        let opened = open_local(path, &directory, &mut record, durable.mark(), &grew);
+        shared.work_ended();
+        let opened = opened?;
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
         let scrub = super::scrub::Scrub::new(config.scrub_interval);
@@ -193,6 +203,7 @@ impl Applier {
     /// The stream ended. What was not published is forgotten.
     pub fn disconnected(&mut self) {
         self.seed = Seed::None;
+        self.shared.work_ended();
         if let Some(local) = &mut self.local
             && let Err(error) = local.abandon()
         {
@@ -211,7 +222,8 @@ impl Applier {
     fn begin_snapshot(&mut self, page_size: u32, page_count: u32) -> Result<(), ApplyError> {
         let name = &self.shared.config.name;
         tracing::info!(database = %name, pages = page_count, page_size, "receiving snapshot");
-        self.shared.snapshot_began();
+        let bytes = u64::from(page_count) * u64::from(page_size);
+        self.shared.snapshot_began(bytes);
         let Some(local) = &mut self.local else {
             let mode = self.shared.config.mode;
             self.seed = Seed::Fresh(Box::new(FreshSeed::begin(
@@ -251,6 +263,7 @@ impl Applier {
     }
 
     fn append(&mut self, pages: &Pages) -> Result<(), ApplyError> {
+        self.shared.work_grew(pages.bytes.len() as u64);
         if let Seed::Fresh(seed) = &mut self.seed {
             return Ok(seed.append(pages)?);
         }
@@ -306,6 +319,7 @@ impl Applier {
         let delta = self.record.cookie_delta;
         self.record.note_next(mark)?;
         let (sums, page1) = seed.finish(&path, mark.point.page_count, delta)?;
+        ownership::guard(&path)?;
         if let Some(durable) = &mut self.durable {
             durable.note(mark)?;
         }

@@ -88,7 +88,7 @@ impl ReplicaConfig {
                 .unwrap_or_else(|| "replica".to_owned()),
             max_staleness: None,
             scrub_interval: None,
-            wal_soft_limit: 64 << 20,
+            wal_soft_limit: 16 << 20,
             wal_hard_limit: 1 << 30,
             mode: 0o640,
         }

@@ -1,6 +1,7 @@
 //! A real history to feed a replica with: an application database written by SQLite, cut into the messages that a primary
 //! would send.
 
+mod access;
 mod apply;
 mod at_once;
 mod faults;
