@@ -31,6 +31,15 @@ pub struct Waited {
     pub position: Option<Position>,
 }
 
+/// The answer of `ListDatabases`.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// All databases, by name.
+    pub databases: Vec<DatabaseStatus>,
+    /// A primary that is not among them is not on that server.
+    pub settled: bool,
+}
+
 /// A server's or a database's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -156,6 +165,11 @@ impl Admin {
 
     /// All databases, by name.
     pub async fn databases(&self) -> Result<Vec<DatabaseStatus>> {
+        Ok(self.listing().await?.databases)
+    }
+
+    /// All databases, by name, and whether the server knows of all of its primaries.
+    pub async fn listing(&self) -> Result<Listing> {
         let request = self.link.request(pb::ListDatabasesRequest {}).await?;
         let answer = self
             .call(QUICK, self.positions().list_databases(request))
@@ -165,7 +179,10 @@ impl Admin {
             .into_iter()
             .map(DatabaseStatus::try_from)
             .collect();
-        self.check(databases)
+        Ok(Listing {
+            databases: self.check(databases)?,
+            settled: answer.settled,
+        })
     }
 
     /// The replicas of one database, or of all (`""`).

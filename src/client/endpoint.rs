@@ -21,8 +21,9 @@ use tonic::transport::Endpoint;
 
 /// A stream's flow-control window: several of the largest messages, so that a round trip does not stop the sender.
 const STREAM_WINDOW: u32 = 4 << 20;
-/// The same for a connection, which several databases' streams may share.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The same for a connection: HTTP/2's largest. Hundreds of databases share one, and what a few of them leave unread must
+/// not hold up the others; each is bounded by its stream's window, and ends its stream if it cannot go on.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// HTTP/2's default of 16 KiB halves the speed of a snapshot; beyond this size nothing more is gained.
 const FRAME: u32 = 256 << 10;
 /// Headers of an answer: a status with its details, and no more.

@@ -8,6 +8,6 @@ mod endpoint;
 mod error;
 mod upstream;
 
-pub use admin::{Admin, Health, Waited};
+pub use admin::{Admin, Health, Listing, Waited};
 pub use error::{ClientError, ClientError as UpstreamError};
 pub use upstream::{CopyStream, MessageStream, Upstream};

@@ -58,6 +58,8 @@ struct Seen {
     status: DatabaseStatus,
     meters: Arc<Meters>,
     ready: bool,
+    /// It is not a copy that its upstream let go, which is no fault: alerts on its age would last for ever.
+    followed: bool,
     /// Each with a label of its own.
     replicas: Vec<(String, ReplicaStatus)>,
 }
@@ -71,6 +73,7 @@ fn look(registry: &Registry, may_see: impl Fn(&str) -> bool) -> Vec<Seen> {
         status: served.database().status(),
         meters: served.database().meters(),
         ready: probes::fault_of(&served, max_staleness).is_ok(),
+        followed: view::is_followed(&served),
         replicas: match &served {
             Served::Primary(primary) => labelled(primary.replicas()),
             Served::Replica(_) => Vec::new(),
@@ -117,6 +120,14 @@ impl Databases {
         value: impl Fn(&Seen) -> f64,
     ) -> impl Iterator<Item = (OneLabel<'_>, f64)> {
         self.of(role).map(move |seen| (seen.label(), value(seen)))
+    }
+
+    fn followed(
+        &self,
+        value: impl Fn(&DatabaseStatus) -> f64,
+    ) -> impl Iterator<Item = (OneLabel<'_>, f64)> {
+        let followed = self.of(Role::Replica).filter(|seen| seen.followed);
+        followed.map(move |seen| (seen.label(), value(&seen.status)))
     }
 
     fn counters(
@@ -292,18 +303,22 @@ impl Databases {
         out.gauge(
             "connected",
             "1 while a replica receives its upstream's stream",
-            self.gauges(role, |s| flag(receives(s.status.state))),
+            self.followed(|status| flag(receives(status.state))),
         )?;
         out.gauge(
             "lag_seconds",
             "Seconds that readers are behind what is known of the primary; 0 when level",
-            self.gauges(role, |s| s.status.lag_seconds),
+            self.followed(|status| status.lag_seconds),
         )?;
-        out.gauge("lag_bytes", "Bytes of WAL that readers are behind what is known of the primary; a lower bound across log restarts", self.gauges(role, |s| lag_bytes(&s.status) as f64))?;
+        out.gauge(
+            "lag_bytes",
+            "Bytes of WAL that readers are behind what is known of the primary; a lower bound across log restarts",
+            self.followed(|status| lag_bytes(status) as f64),
+        )?;
         out.gauge(
             "staleness_seconds",
             "Seconds since a replica last knew that it was level; +Inf if it never was",
-            self.gauges(role, |s| staleness(&s.status)),
+            self.followed(staleness),
         )?;
         out.counter(
             "applied_publications",

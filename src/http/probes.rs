@@ -1,7 +1,8 @@
 //! `/livez` and `/readyz`, for load balancers and orchestrators.
 //!
 //! Only replicas make a process unready: an application that is started after its sidecar would otherwise wait for a
-//! database that it makes itself (`server::health` has the same rule for gRPC). And no lag kills a process: what is
+//! database that it makes itself (`server::health` has the same rule for gRPC). A mirror is unready until it knows which
+//! replicas it has. And no lag kills a process: what is
 //! behind catches up sooner alive than restarted.
 //!
 //! Probes need no token, so only who may see metrics is told names, paths and addresses; others get numbers.
@@ -73,6 +74,9 @@ pub fn readyz(
         for name in wanted.iter().filter(|n| !known.contains(&n.as_str())) {
             faults.push((name.clone(), "is not here".to_owned()));
         }
+    }
+    if !matches!(readiness, Readiness::Named(_)) {
+        faults.extend(registry.unknown());
     }
     for served in list.iter().filter(|s| matches!(s, Served::Replica(_))) {
         let name = served.database().name();

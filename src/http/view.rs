@@ -43,6 +43,8 @@ pub struct Row {
     pub behind: f64,
     /// A replica's seconds since it was level, where that says more than `behind`.
     pub stale: Option<f64>,
+    /// False for a copy that its upstream let go.
+    pub followed: bool,
     pub commits: u64,
     pub bytes: u64,
     pub snapshots: u64,
@@ -116,6 +118,14 @@ pub fn behind(status: &DatabaseStatus) -> f64 {
     }
 }
 
+/// False for a copy that its upstream let go.
+pub fn is_followed(served: &Served) -> bool {
+    match served {
+        Served::Primary(_) => true,
+        Served::Replica(replica) => replica.is_followed(),
+    }
+}
+
 impl Row {
     /// As it is now; rates are the sampler's.
     pub fn of(served: &Served) -> Row {
@@ -128,12 +138,15 @@ impl Row {
             }
             Served::Replica(_) => Vec::new(),
         };
+        let followed = is_followed(served);
         let behind = match status.role {
+            Role::Replica if !followed => 0.0,
             Role::Primary => replicas.iter().map(|r| r.behind).fold(0.0, f64::max),
             Role::Replica => behind(&status),
         };
-        let stale = (status.role == Role::Replica && status.state != DatabaseState::Streaming)
-            .then(|| rounded(status.staleness_seconds));
+        let stale =
+            (status.role == Role::Replica && followed && status.state != DatabaseState::Streaming)
+                .then(|| rounded(status.staleness_seconds));
         // A primary is as well as its capture; its replicas have a health of their own.
         let own = match status.role {
             Role::Primary => 0.0,
@@ -145,7 +158,12 @@ impl Row {
                 Role::Replica => "replica",
             },
             state: status.state.to_string(),
-            health: health_of(status.state, own),
+            health: match followed {
+                true => health_of(status.state, own),
+                // As it should be, and for good.
+                false => Health::Ok,
+            },
+            followed,
             reason: status.reason,
             path: status.path,
             position: text(status.position),

@@ -107,6 +107,14 @@ impl Databases {
         changed
     }
 
+    /// Primaries that should run and do not yet, or are about to be opened anew: who asks for them now does not see them.
+    pub fn is_missing_primaries(&self, wanted: &Plan) -> bool {
+        let mut primaries = wanted
+            .iter()
+            .filter(|(_, spec)| matches!(spec, Spec::Primary { .. }));
+        primaries.any(|(name, spec)| self.running.get(name) != Some(spec))
+    }
+
     fn is_ending(&self, path: &Path) -> bool {
         !self.ending.is_empty() && self.ending.contains(&identity(path))
     }

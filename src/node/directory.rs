@@ -54,6 +54,14 @@ pub fn scan(dir: &Path, pattern: &GlobMatcher) -> io::Result<Found> {
     Ok(found)
 }
 
+/// The names of replicas' copies in a directory, by walcast's mark beside them.
+pub fn copies(dir: &Path, pattern: &GlobMatcher) -> io::Result<Vec<String>> {
+    let found = scan(dir, pattern)?.databases.into_iter();
+    let marked = |name: &str| dir.join(format!("{name}{OURS}")).join("replica").is_file();
+    let copies = found.filter(|(name, finding)| *finding == Finding::Here && marked(name));
+    Ok(copies.map(|(name, _)| name).collect())
+}
+
 fn look(found: &mut Found, name: &str, kind: FileType, pattern: &GlobMatcher) {
     if !pattern.is_match(name) || belongs_to_another(name) {
         return;
@@ -128,6 +136,22 @@ mod tests {
         assert_eq!(names(&top), [("out.db", false), ("x.db", true)]);
         let below = scan("a/*.db").expect("readable");
         assert_eq!(names(&below), [("a/y.db", true)]);
+    }
+
+    #[test]
+    fn copies_are_known_by_their_mark() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        for name in ["t/a.db", "t/own.db", "other.db"] {
+            fs::create_dir_all(at(&format!("{name}-walcast"))).expect("a directory");
+            fs::write(at(name), b"").expect("a file");
+        }
+        for name in ["t/a.db", "t/gone.db", "other.db"] {
+            fs::create_dir_all(at(&format!("{name}-walcast"))).expect("a directory");
+            fs::write(at(&format!("{name}-walcast/replica")), b"").expect("a mark");
+        }
+        let pattern = parse_pattern("t/*").expect("a pattern");
+        assert_eq!(copies(dir.path(), &pattern).expect("readable"), ["t/a.db"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a directory, or an upstream, has at this moment.
 
-use crate::config::{self, DirectoryEntry, UpstreamEntry};
+use crate::config::{self, DirectoryEntry, UpstreamEntry, parse_pattern};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -27,6 +27,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// True if the same directory is looked into for the same kind of databases.
+    pub fn is_like(&self, other: &Place) -> bool {
+        self.dir == other.dir && self.upstream.is_some() == other.upstream.is_some()
+    }
+}
+
 /// All that was found at one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -43,8 +50,17 @@ pub enum Finding {
     Here,
     /// Not to be served: why, and what to do.
     Refused(String),
+    /// A copy is here, and that the upstream has it no more is not known: it is followed, unless somebody else has it.
+    Kept,
     /// The upstream had it and has it no more.
     Gone,
+}
+
+impl Finding {
+    /// What a copy in the directory tells, and not the upstream.
+    pub fn is_left(&self) -> bool {
+        matches!(self, Finding::Kept | Finding::Gone)
+    }
 }
 
 /// Endings of the files that SQLite keeps beside a database.
@@ -58,6 +74,27 @@ pub fn belongs_to_another(name: &str) -> bool {
 }
 
 impl Found {
+    /// What of this, which was found at one place, another one that looks into the same directory will have as well, as
+    /// far as that can be told without a look.
+    pub fn at(&self, place: &Place, other: &Place) -> Found {
+        let mut found = Found::default();
+        if !place.is_like(other) {
+            return found;
+        }
+        if let Ok(pattern) = parse_pattern(&other.pattern) {
+            let matching = self.databases.iter().filter(|(n, _)| pattern.is_match(n));
+            found.databases = matching.map(|(n, f)| (n.clone(), f.clone())).collect();
+        }
+        found
+    }
+
+    /// Adds what another one has more.
+    pub fn add_missing(&mut self, other: Found) {
+        for (name, finding) in other.databases {
+            self.databases.entry(name).or_insert(finding);
+        }
+    }
+
     /// Notes a database, or why its name cannot be used.
     pub fn note(&mut self, name: &str, finding: Finding) {
         match config::parse_name(name) {

@@ -1,15 +1,17 @@
 //! Keeps what runs as it should be: what the directories and upstreams have, and what the configuration says now.
 
 use super::databases::{self, Changed, Databases};
-use super::finder::{Finder, News};
-use super::finding::{Found, Place};
+use super::descriptors;
+use super::finder::News;
+use super::finding::Place;
+use super::places::Places;
 use super::plan::{self, Plan};
 use super::reload::{Source, needs_restart};
 use crate::config::{Config, Entry, Readiness};
 use crate::model::ProcessMeters;
 use crate::security::ServerSecurity;
-use crate::server::Registry;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use crate::server::{Outlook, Registry};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
@@ -27,11 +29,10 @@ pub struct Keeper {
     databases: Databases,
     readiness: watch::Sender<Readiness>,
     meters: Arc<ProcessMeters>,
-    finders: HashMap<Place, Finder>,
-    found: HashMap<Place, Found>,
-    news: (mpsc::Sender<News>, mpsc::Receiver<News>),
+    places: Places,
+    news: mpsc::Receiver<News>,
     settled: watch::Sender<bool>,
-    /// Clashes that were logged.
+    /// Clashes, and what else leaves databases out, that were logged.
     said: BTreeSet<String>,
 }
 
@@ -45,6 +46,7 @@ impl Keeper {
         databases: Databases,
         meters: Arc<ProcessMeters>,
     ) -> Keeper {
+        let (sender, news) = mpsc::channel(QUEUE);
         let mut keeper = Keeper {
             readiness: watch::Sender::new(config.server.readiness.clone()),
             config,
@@ -53,9 +55,8 @@ impl Keeper {
             security,
             databases,
             meters,
-            finders: HashMap::new(),
-            found: HashMap::new(),
-            news: mpsc::channel(QUEUE),
+            places: Places::new(sender),
+            news,
             settled: watch::Sender::new(false),
             said: BTreeSet::new(),
         };
@@ -80,57 +81,51 @@ impl Keeper {
             tokio::select! {
                 () = end.cancelled() => break,
                 _ = hangups.recv() => self.reload().await,
-                Some((place, found)) = self.news.1.recv() => self.take(place, found),
+                Some(news) = self.news.recv() => {
+                    if self.places.take(news) {
+                        self.reconcile();
+                    }
+                }
                 () = self.databases.ended() => {
                     self.reconcile();
                 }
             }
         }
-        self.finders.clear();
+        self.places.clear();
         self.databases.finish().await;
     }
 
-    fn take(&mut self, place: Place, found: Found) {
-        // It may have been told before a reload took the place away.
-        if self.finders.contains_key(&place) {
-            self.found.insert(place, found);
-            self.reconcile();
-        }
-    }
-
     fn reconcile(&mut self) -> Changed {
-        let (plan, clashes): (Plan, Vec<String>) = plan::plan(&self.config.entries, &self.found);
-        let clashes: BTreeSet<String> = clashes.into_iter().collect();
+        let (mut plan, clashes): (Plan, Vec<String>) =
+            plan::plan(&self.config.entries, self.places.found());
+        let mut clashes: BTreeSet<String> = clashes.into_iter().collect();
+        clashes.extend(descriptors::fit(&mut plan, descriptors::allowed()));
         for clash in clashes.difference(&self.said) {
             tracing::warn!("{clash}");
         }
         self.said = clashes;
+        // Before one is taken off that comes back, and again when all are there.
+        self.tell(&plan);
         let changed = self.databases.reconcile(&plan);
-        let all = self
-            .finders
-            .keys()
-            .all(|place| self.found.contains_key(place));
+        self.tell(&plan);
+        let all = self.places.settled();
         self.settled
             .send_if_modified(|settled| !std::mem::replace(settled, all) && all);
         changed
     }
 
-    /// Starts the finders that are missing and ends those that are too many.
+    /// Tells the server what it knows of its databases.
+    fn tell(&self, plan: &Plan) {
+        let known = self.places.knows_its_primaries();
+        self.registry.set_outlook(Outlook {
+            unknown: self.places.unknown(),
+            unsettled: !known || self.databases.is_missing_primaries(plan),
+        });
+    }
+
     fn look_where_it_says(&mut self) {
-        let places: HashSet<Place> = places(&self.config).collect();
-        self.finders.retain(|place, _| places.contains(place));
-        self.found.retain(|place, _| places.contains(place));
-        for place in places {
-            if self.finders.contains_key(&place) {
-                continue;
-            }
-            let admin = place
-                .upstream
-                .as_ref()
-                .and_then(|u| self.databases.admin(u));
-            let finder = Finder::start(place.clone(), admin, self.news.0.clone());
-            self.finders.insert(place, finder);
-        }
+        let places = places(&self.config).collect();
+        self.places.look_at(places, &self.databases);
     }
 
     /// Reads the file again. It is taken as a whole or not at all.

@@ -1,12 +1,13 @@
 //! The databases of an upstream.
 
 use super::finding::{Finding, Found, belongs_to_another};
-use crate::model::{DatabaseStatus, Role};
+use crate::client::Listing;
+use crate::model::Role;
 use globset::GlobMatcher;
 use std::collections::BTreeMap;
 
-/// Looks at which a database is missing before it is gone. A primary that has just been started has not looked into all of
-/// its directories yet, and letting a copy go for that would take its readers away.
+/// Looks at which a database is missing before it is gone, where the upstream does not say that it has looked into all of
+/// its directories: letting a copy go since a primary has just been started would take its readers away.
 const MISSING: u32 = 5;
 
 /// What was found before, and at how many looks since then it was missing.
@@ -15,9 +16,9 @@ pub type Followed = BTreeMap<String, u32>;
 /// What the upstream has now, and what it had. `followed` grows by what is found. Replicas of the upstream are not
 /// taken: they can be had from their primary only. The names come from the network: what could lead out of the directory
 /// is refused, as is what would lie among the files of another database.
-pub fn look(databases: &[DatabaseStatus], pattern: &GlobMatcher, followed: &mut Followed) -> Found {
+pub fn look(listing: &Listing, pattern: &GlobMatcher, followed: &mut Followed) -> Found {
     let mut found = Found::default();
-    for status in databases {
+    for status in &listing.databases {
         let name = &status.name;
         if status.role != Role::Primary || !pattern.is_match(name) {
             continue;
@@ -32,6 +33,7 @@ pub fn look(databases: &[DatabaseStatus], pattern: &GlobMatcher, followed: &mut 
     for (name, missing) in followed.iter_mut() {
         *missing = match found.databases.contains_key(name) {
             true => 0,
+            false if listing.settled => MISSING,
             false => missing.saturating_add(1),
         };
     }
@@ -40,7 +42,7 @@ pub fn look(databases: &[DatabaseStatus], pattern: &GlobMatcher, followed: &mut 
     }
     for (name, missing) in followed.iter() {
         let finding = match *missing {
-            ..MISSING => Finding::Here,
+            ..MISSING => Finding::Kept,
             _ => Finding::Gone,
         };
         found.databases.entry(name.clone()).or_insert(finding);
@@ -53,10 +55,14 @@ mod tests {
     use super::*;
     use crate::config::parse_pattern;
     use crate::format::dbsum::DbSum;
-    use crate::model::DatabaseState;
+    use crate::model::{DatabaseState, DatabaseStatus};
 
     fn status(name: &str, role: Role) -> DatabaseStatus {
         super::super::placeholder::status_of(name, role, DatabaseState::Streaming, DbSum(0))
+    }
+
+    fn listing(databases: Vec<DatabaseStatus>, settled: bool) -> Listing {
+        Listing { databases, settled }
     }
 
     #[test]
@@ -76,8 +82,8 @@ mod tests {
             "a.db-walcast/applied",
             "",
         ];
-        let list: Vec<_> = names.iter().map(|n| status(n, Role::Primary)).collect();
-        let found = look(&list, &pattern, &mut followed);
+        let list = names.iter().map(|n| status(n, Role::Primary)).collect();
+        let found = look(&listing(list, true), &pattern, &mut followed);
         let kept: Vec<&str> = found.databases.keys().map(String::as_str).collect();
         assert_eq!(kept, ["a.db", "t/b.db"]);
         assert!(found.nameless.iter().all(|line| !line.contains('\n')));
@@ -88,24 +94,36 @@ mod tests {
     fn what_goes_is_gone_until_it_comes_back() {
         let mut followed = Followed::new();
         let pattern = parse_pattern("t/*").expect("a pattern");
-        let both = [
-            status("t/a", Role::Primary),
-            status("other", Role::Primary),
-            status("t/copy", Role::Replica),
-        ];
-        let found = look(&both, &pattern, &mut followed);
-        assert_eq!(found.databases.len(), 1);
-        assert_eq!(found.databases["t/a"], Finding::Here);
+        let both = || {
+            vec![
+                status("t/a", Role::Primary),
+                status("other", Role::Primary),
+                status("t/copy", Role::Replica),
+            ]
+        };
+        let mut look = |list, settled| {
+            let found = look(&listing(list, settled), &pattern, &mut followed);
+            assert_eq!(found.databases.len(), 1);
+            found.databases["t/a"].clone()
+        };
+        assert_eq!(look(both(), false), Finding::Here);
         for _ in 1..MISSING {
             // It may be that a primary has just been started.
-            let found = look(&[], &pattern, &mut followed);
-            assert_eq!(found.databases["t/a"], Finding::Here);
+            assert_eq!(look(vec![], false), Finding::Kept);
         }
         for _ in 0..2 {
-            let found = look(&[], &pattern, &mut followed);
-            assert_eq!(found.databases["t/a"], Finding::Gone);
+            assert_eq!(look(vec![], false), Finding::Gone);
         }
-        let found = look(&both, &pattern, &mut followed);
-        assert_eq!(found.databases["t/a"], Finding::Here);
+        assert_eq!(look(both(), false), Finding::Here);
+        assert_eq!(
+            look(vec![], true),
+            Finding::Gone,
+            "one that is settled knows"
+        );
+        assert_eq!(
+            look(vec![], false),
+            Finding::Gone,
+            "and one that forgets it, does not change that"
+        );
     }
 }

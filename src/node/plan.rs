@@ -53,6 +53,22 @@ impl Spec {
             }
         }
     }
+
+    /// The same database, only shown.
+    pub fn refused(&self, reason: &str) -> Spec {
+        let (role, upstream) = match self {
+            Spec::Primary { .. } => (Role::Primary, String::new()),
+            Spec::Replica { upstream, .. } => (Role::Replica, upstream.url.clone()),
+            Spec::Shown { .. } => return self.clone(),
+        };
+        Spec::Shown {
+            path: self.path().to_owned(),
+            role,
+            upstream,
+            orphan: false,
+            reason: reason.to_owned(),
+        }
+    }
 }
 
 /// Databases by name.
@@ -95,17 +111,25 @@ pub fn plan(entries: &[Entry], found: &HashMap<Place, Found>) -> (Plan, Vec<Stri
             );
         }
     }
-    for entry in entries {
-        if let Entry::Directory(directory) = entry
-            && let Some(found) = found.get(&Place::of(directory))
-        {
-            let real = config::identity(&directory.dir);
-            for (name, finding) in &found.databases {
-                making.add(name, real.join(name), found_in(directory, name, finding));
-            }
+    let directories = entries.iter().filter_map(|entry| match entry {
+        Entry::Directory(directory) => Some((directory, found.get(&Place::of(directory))?)),
+        Entry::Database(_) => None,
+    });
+    for (directory, found) in directories.clone() {
+        let real = config::identity(&directory.dir);
+        for (name, finding) in found.databases.iter().filter(|(_, f)| !f.is_left()) {
+            making.add(name, real.join(name), found_in(directory, name, finding));
         }
     }
-    (making.plan, making.clashes)
+    // A copy may be another entry's, whose directory is the same: that one comes first, and nothing is wrong.
+    let clashes = making.clashes.clone();
+    for (directory, found) in directories {
+        let real = config::identity(&directory.dir);
+        for (name, finding) in found.databases.iter().filter(|(_, f)| f.is_left()) {
+            making.add(name, real.join(name), found_in(directory, name, finding));
+        }
+    }
+    (making.plan, clashes)
 }
 
 #[derive(Default)]
@@ -153,11 +177,11 @@ fn found_in(entry: &DirectoryEntry, name: &str, finding: &Finding) -> Spec {
     let path = entry.dir.join(name);
     let url = entry.upstream.as_ref().map(|upstream| upstream.url.clone());
     let (reason, orphan) = match (finding, &entry.upstream) {
-        (Finding::Here, None) => {
+        (Finding::Here | Finding::Kept, None) => {
             let options = entry.primary.clone();
             return Spec::Primary { path, options };
         }
-        (Finding::Here, Some(upstream)) => {
+        (Finding::Here | Finding::Kept, Some(upstream)) => {
             return Spec::Replica {
                 path,
                 upstream: upstream.clone(),

@@ -112,6 +112,35 @@ fn a_mirror_keeps_what_its_upstream_let_go() {
 }
 
 #[test]
+fn a_copy_that_another_entry_has_is_no_clash() {
+    let other = UpstreamEntry {
+        url: "http://other:1".into(),
+        ..upstream()
+    };
+    let (a, b) = (dir("/x/t", Some(upstream())), dir("/x/t", Some(other)));
+    let mut found_b = found(&b, &[("a.db", Finding::Here)]);
+    let left = [
+        ("a.db", Finding::Kept),
+        ("own.db", Finding::Kept),
+        ("old.db", Finding::Gone),
+        ("new.db", Finding::Kept),
+    ];
+    found_b.extend(found(&a, &left));
+    let own = file("own.db", "/x/t/own.db");
+    let entries = [Entry::Directory(a), Entry::Directory(b), own];
+    let (plan, clashes) = plan(&entries, &found_b);
+    assert!(clashes.is_empty(), "{clashes:?}");
+    let from = |name: &str| match &plan[name] {
+        Spec::Replica { upstream, .. } => upstream.url.clone(),
+        Spec::Shown { orphan, .. } => format!("orphan: {orphan}"),
+        Spec::Primary { .. } => "primary".to_owned(),
+    };
+    let names = ["a.db", "new.db", "old.db", "own.db"];
+    let want = ["http://other:1", "http://h:1", "orphan: true", "primary"];
+    assert_eq!(names.map(from), want);
+}
+
+#[test]
 fn one_name_and_one_file_each_and_those_that_are_named_come_first() {
     let entry = dir("/x/t", None);
     let entries = [

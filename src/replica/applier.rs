@@ -2,6 +2,8 @@
 
 use super::checkpointer::{Checkpointer, Done};
 use super::copy::CopyView;
+use super::error::ApplyError;
+use super::house::note_done;
 use super::local::{Local, LocalError, PageRef};
 use super::machine::{Action, Machine, Pages, StreamError};
 use super::open::{OpenError, Opened, open_local};
@@ -10,50 +12,12 @@ use super::seed::FreshSeed;
 use super::shared::Shared;
 use crate::disk::{self, File};
 use crate::model::Message;
-use crate::sqlite::{ViewError, WalIndex};
+use crate::ownership;
+use crate::sqlite::WalIndex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-
-/// Why a message could not be applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The stream cannot be believed.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// The local database failed.
-    #[error(transparent)]
-    Local(#[from] LocalError),
-    /// The local database cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// A state could not be held for someone who reads the copy.
-    #[error(transparent)]
-    View(#[from] ViewError),
-}
-
-impl From<disk::DiskError> for ApplyError {
-    fn from(error: disk::DiskError) -> ApplyError {
-        ApplyError::Local(LocalError::Disk(error))
-    }
-}
-
-impl ApplyError {
-    /// True if only a snapshot heals it.
-    pub fn is_diverged(&self) -> bool {
-        match self {
-            ApplyError::Stream(error) => matches!(error, StreamError::Diverged(_)),
-            ApplyError::Local(error) => error.is_diverged(),
-            ApplyError::Open(_) | ApplyError::View(_) => false,
-        }
-    }
-
-    /// True if the files that are open are not those at the path any more: they must be opened again.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, ApplyError::Local(LocalError::Gone { .. }))
-    }
-}
 
 enum Seed {
     None,
@@ -63,27 +27,25 @@ enum Seed {
 
 /// Everything that the thread owns.
 pub struct Applier {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     directory: PathBuf,
-    machine: Machine,
+    pub(super) machine: Machine,
     record: Record,
     // Before `local`: its connection must be closed before `local` closes a descriptor of the database file.
-    checkpointer: Option<Checkpointer>,
-    local: Option<Local>,
+    pub(super) checkpointer: Option<Checkpointer>,
+    pub(super) local: Option<Local>,
     seed: Seed,
     durable: Option<Durable>,
-    done: (Sender<Done>, Receiver<Done>),
-    policy: super::restart::Policy,
-    scrub: super::scrub::Scrub,
-    last_sync: Instant,
+    pub(super) done: (Sender<Done>, Receiver<Done>),
+    pub(super) policy: super::restart::Policy,
+    pub(super) scrub: super::scrub::Scrub,
+    pub(super) last_sync: Instant,
     /// Bytes that became visible since the house was kept last.
-    unkept: u64,
+    pub(super) unkept: u64,
 }
 
 /// How long a page-size change waits for readers that use the log, before it gives way and tries later.
 const SEED_PATIENCE: Duration = Duration::from_secs(10);
-/// The durable position is at most this old while commits come in.
-const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// A larger message takes long enough that another thread is worth its wake-up.
 const AT_ONCE: u64 = 64 << 10;
 /// Applied at once, then the house is kept.
@@ -92,6 +54,9 @@ const UNKEPT: u64 = 1 << 20;
 impl Applier {
     /// Opens what is there. Errors are worth another try: the operator may mend them.
     pub fn open(shared: Arc<Shared>, directory: PathBuf) -> Result<Applier, ApplyError> {
+        if shared.config.path.exists() {
+            ownership::guard(&shared.config.path)?;
+        }
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let durable = Durable::open(&directory)?;
         let path = &shared.config.path;
@@ -143,7 +108,7 @@ impl Applier {
     }
 
     fn adopt(&mut self, local: Local) -> Result<(), ApplyError> {
-        let wal = local.log().file().try_clone("wal.clone")?;
+        let wal = local.log().file().clone();
         let durable = match self.durable.take() {
             Some(durable) => durable,
             None => Durable::open(&self.directory)?,
@@ -151,12 +116,12 @@ impl Applier {
         let sender = self.done.0.clone();
         let wake = self.shared.clone();
         let config = &self.shared.config;
-        let started = Checkpointer::start(&config.name, &config.path, wal, durable, move |done| {
-            let _ = sender.send(done);
-            wake.wake();
-        });
-        let started = started.map_err(|e| disk::DiskError::new("thread.start", &config.path, e))?;
-        self.checkpointer = Some(started);
+        let checkpointer =
+            Checkpointer::new(&config.name, &config.path, wal, durable, move |done| {
+                let _ = sender.send(done);
+                wake.wake();
+            });
+        self.checkpointer = Some(checkpointer);
         self.local = Some(local);
         Ok(())
     }
@@ -243,7 +208,7 @@ impl Applier {
         self.machine.connected();
     }
 
-    fn give_up_pending(&mut self, error: &ApplyError) {
+    pub(super) fn give_up_pending(&mut self, error: &ApplyError) {
         self.disconnected();
         if error.is_diverged() {
             self.machine.forget_local();
@@ -350,6 +315,7 @@ impl Applier {
         let delta = self.record.cookie_delta;
         self.record.note_next(mark)?;
         let (sums, page1) = seed.finish(&path, mark.point.page_count, delta)?;
+        ownership::guard(&path)?;
         if let Some(durable) = &mut self.durable {
             durable.note(mark)?;
         }
@@ -378,49 +344,6 @@ impl Applier {
     fn after_publish(&mut self, bytes: usize) {
         self.shared.note_received(self.machine.received());
         self.unkept += bytes.max(1) as u64;
-    }
-
-    /// Work between messages: what the checkpointer did, checkpoints, the log's restart, syncs, the scrub.
-    pub fn tick(&mut self, idle: bool) -> Result<(), ApplyError> {
-        let result = self.keep_house(idle);
-        if let Err(error) = &result {
-            self.give_up_pending(error);
-        }
-        result
-    }
-
-    fn keep_house(&mut self, idle: bool) -> Result<(), ApplyError> {
-        self.unkept = 0;
-        while let Ok(done) = self.done.1.try_recv() {
-            note_done(&self.shared, &mut self.checkpointer, done);
-        }
-        let at_rest = !self.machine.in_snapshot();
-        if let (Some(local), Some(checkpointer)) = (&mut self.local, &mut self.checkpointer) {
-            if let (Some(mark), true) = (self.machine.local(), at_rest)
-                && !checkpointer.syncing
-                && self.last_sync.elapsed() >= SYNC_INTERVAL
-                && self.shared.durable() != Some(mark.point.position)
-            {
-                self.last_sync = Instant::now();
-                checkpointer.sync(mark);
-            }
-            if at_rest {
-                let shared = self.shared.clone();
-                let wait = |checkpointer: &mut Checkpointer, patience| {
-                    if let Ok(done) = self.done.1.recv_timeout(patience) {
-                        note_one(&shared, checkpointer, done);
-                    }
-                };
-                self.policy.run(local, checkpointer, &self.shared, wait)?;
-            }
-            self.shared.note_wal(local.log().bytes());
-            if idle && at_rest && self.machine.local().is_some() {
-                local.check_files()?;
-                local.check_untouched()?;
-                self.scrub.step(local, &self.shared)?;
-            }
-        }
-        Ok(())
     }
 
     /// Holds the state that readers see now. The caller is the only one who publishes.
@@ -491,32 +414,4 @@ fn page_refs(pages: &Pages, page_size: u32) -> Vec<PageRef<'_>> {
             page: &pages.bytes[p.at..p.at + size],
         })
         .collect()
-}
-
-fn note_done(shared: &Shared, checkpointer: &mut Option<Checkpointer>, done: Done) {
-    if let Some(checkpointer) = checkpointer {
-        note_one(shared, checkpointer, done);
-    }
-}
-
-fn note_one(shared: &Shared, checkpointer: &mut Checkpointer, done: Done) {
-    match done {
-        Done::Checkpoint(result) => {
-            checkpointer.checkpointing = false;
-            shared.note_fault(
-                "checkpoint",
-                result.err().filter(|e| !e.is_busy()).map(|e| e.to_string()),
-            );
-        }
-        Done::Sync(result) => {
-            checkpointer.syncing = false;
-            match result {
-                Ok(mark) => {
-                    shared.note_durable(mark.point.position);
-                    shared.note_fault("sync", None);
-                }
-                Err(error) => shared.note_fault("sync", Some(error.to_string())),
-            }
-        }
-    }
 }

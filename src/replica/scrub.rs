@@ -1,6 +1,6 @@
 //! Looks for damage in the file itself, a megabyte at a time while nothing else is to do.
 
-use super::applier::ApplyError;
+use super::error::ApplyError;
 use super::local::{Local, LocalError};
 use super::shared::Shared;
 use crate::format::dbheader::lock_page;
@@ -24,6 +24,11 @@ impl Scrub {
             next_page: 1,
             next_round: Instant::now(),
         }
+    }
+
+    /// True between two rounds.
+    pub fn is_resting(&self) -> bool {
+        self.interval.is_none() || Instant::now() < self.next_round
     }
 
     /// Compares the next megabyte with the hashes. The caller is the only writer, so the state stands still.

@@ -2,7 +2,7 @@
 //!
 //! A replica serves once it has been level with its primary, and goes on serving when it is not, unless `--max-staleness`
 //! says otherwise: a primary's restart must not take all readers away. A primary's database serves while it is captured.
-//! The server as a whole (`""`) serves while all of its replicas do; primaries do not count for it, since an application
+//! The server as a whole (`""`) serves while all of its replicas do, and every mirror knows which those are; primaries do not count for it, since an application
 //! that is started after its sidecar would otherwise wait for a database that it makes itself.
 
 use super::database::Served;
@@ -20,15 +20,15 @@ use tonic_health::server::HealthReporter;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 fn serves(served: &Served, max_staleness: Option<Duration>) -> bool {
-    let status = served.database().status();
-    if matches!(status.state, DatabaseState::Failed | DatabaseState::Stopped) {
+    let (state, staleness) = served.database().pulse();
+    if matches!(state, DatabaseState::Failed | DatabaseState::Stopped) {
         return false;
     }
     match served {
-        Served::Primary(_) => status.state == DatabaseState::Streaming,
+        Served::Primary(_) => state == DatabaseState::Streaming,
         Served::Replica(replica) => {
-            let fresh = max_staleness
-                .is_none_or(|max| (0.0..=max.as_secs_f64()).contains(&status.staleness_seconds));
+            let fresh =
+                max_staleness.is_none_or(|max| (0.0..=max.as_secs_f64()).contains(&staleness));
             replica.has_caught_up_once() && fresh
         }
     }
@@ -36,7 +36,8 @@ fn serves(served: &Served, max_staleness: Option<Duration>) -> bool {
 
 /// The state of `""` and of each database.
 fn survey(registry: &Registry) -> BTreeMap<String, bool> {
-    let mut whole = true;
+    // A mirror whose upstream was not asked yet has no replica that could say so.
+    let mut whole = registry.unknown().is_empty();
     let mut states = BTreeMap::new();
     let max_staleness = registry.max_staleness();
     for served in registry.list() {

@@ -26,5 +26,5 @@ pub use database::{Copies, Database, Messages, PrimaryDatabase, ReplicaDatabase,
 pub use errors::{Reason, Refusal};
 pub use listen::{Drained, ServeError, ServerConfig, serve};
 pub use outgoing::{Source, outgoing};
-pub use registry::{Registry, RegistryError};
+pub use registry::{Outlook, Registry, RegistryError};
 pub use strangers::{StrangerPlace, Strangers};

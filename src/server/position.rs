@@ -105,15 +105,16 @@ impl PositionService for Positions {
         request: Request<pb::ListDatabasesRequest>,
     ) -> Result<Response<pb::ListDatabasesResponse>, Status> {
         let by = Admitted::of(&request)?;
-        let databases = self
-            .0
-            .registry
-            .list()
+        let (databases, settled) = self.0.registry.listing();
+        let databases = databases
             .iter()
             .filter(|s| by.may_use(s.database().name()))
             .map(|s| s.database().status().into())
             .collect();
-        Ok(Response::new(pb::ListDatabasesResponse { databases }))
+        Ok(Response::new(pb::ListDatabasesResponse {
+            databases,
+            settled,
+        }))
     }
 }
 

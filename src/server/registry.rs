@@ -31,8 +31,18 @@ struct Inner {
     changes: watch::Sender<u64>,
 }
 
+/// What a server knows of the databases that it should have. By default: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Mirrored upstreams whose databases are not known yet, by URL, each with why.
+    pub unknown: BTreeMap<String, String>,
+    /// Primaries may come that are here already: not every directory was looked into, or one is being opened anew.
+    pub unsettled: bool,
+}
+
 struct State {
     databases: BTreeMap<String, Entry>,
+    outlook: Outlook,
     max_staleness: Option<Duration>,
     sealed: bool,
 }
@@ -70,6 +80,7 @@ impl Registry {
         Registry(Arc::new(Inner {
             state: Mutex::new(State {
                 databases: BTreeMap::new(),
+                outlook: Outlook::default(),
                 max_staleness,
                 sealed: false,
             }),
@@ -143,6 +154,29 @@ impl Registry {
     pub fn list(&self) -> Vec<Served> {
         let state = self.state();
         state.databases.values().map(|e| e.served.clone()).collect()
+    }
+
+    /// All databases, and whether every primary that is here is among them: of one moment, so that who sees one missing
+    /// sees why.
+    pub fn listing(&self) -> (Vec<Served>, bool) {
+        let state = self.state();
+        let databases = state.databases.values().map(|e| e.served.clone());
+        (databases.collect(), !state.outlook.unsettled)
+    }
+
+    /// Upstreams whose databases are not known yet, each with why: what is here is less than readers were promised.
+    pub fn unknown(&self) -> BTreeMap<String, String> {
+        self.state().outlook.unknown.clone()
+    }
+
+    /// What is known from now on.
+    pub fn set_outlook(&self, outlook: Outlook) {
+        let mut state = self.state();
+        if state.outlook != outlook {
+            state.outlook = outlook;
+            drop(state);
+            self.changed();
+        }
     }
 
     /// All primaries, by name.

@@ -1,5 +1,6 @@
 //! Connections of ours to databases that belong to an application or its readers.
 
+use crate::sys::frugal_connections;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,7 @@ pub(super) fn call<T>(
 }
 
 fn open(path: &Path) -> Result<Connection, SqliteError> {
+    frugal_connections();
     // No CREATE: a file that vanished must not come back empty. FULL_MUTEX: the connection moves between threads.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_FULL_MUTEX;
     let connection = call("open", path, Connection::open_with_flags(path, flags))?;

@@ -22,6 +22,7 @@ pub struct Fake {
     pub meters: Arc<Meters>,
     pub replicas: Mutex<Vec<ReplicaStatus>>,
     pub caught_up: AtomicBool,
+    pub followed: AtomicBool,
     points: watch::Sender<Option<Point>>,
 }
 
@@ -54,6 +55,7 @@ impl Handle {
             meters: Arc::default(),
             replicas: Mutex::default(),
             caught_up: AtomicBool::new(true),
+            followed: AtomicBool::new(true),
             points: watch::Sender::new(None),
         }))
     }
@@ -134,6 +136,9 @@ impl Database for Named {
 impl ReplicaDatabase for Named {
     fn has_caught_up_once(&self) -> bool {
         self.handle.0.caught_up.load(Ordering::SeqCst)
+    }
+    fn is_followed(&self) -> bool {
+        self.handle.0.followed.load(Ordering::SeqCst)
     }
     async fn read_copy(&self, _: CopyRequest) -> Result<Copies, Refusal> {
         unreachable!("nothing on this port copies")

@@ -5,8 +5,9 @@ use crate::running::{Answer, Running};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use walcast::model::LogHolder;
+use walcast::model::{DatabaseState, LogHolder};
 
 /// The value of a series, written as in the answer.
 fn value(answer: &Answer, series: &str) -> f64 {
@@ -375,4 +376,29 @@ fn promtool_reads_every_expression_of_the_dashboard() {
     assert!(!check(&wrong).expect("promtool").0, "nothing is checked");
     let unknown = found.iter().find(|expr| expr.contains('$'));
     assert_eq!(unknown, None, "a variable that this test does not know");
+}
+
+#[tokio::test]
+async fn a_copy_that_its_upstream_let_go_alerts_nobody() {
+    let (orphan, copy) = (Handle::replica("orphan.db"), Handle::replica("copy.db"));
+    orphan.0.followed.store(false, Ordering::SeqCst);
+    orphan.set(|status| {
+        status.state = DatabaseState::Stopped;
+        status.staleness_seconds = -1.0;
+    });
+    let server = Running::start(&[&orphan, &copy]).await;
+    let answer = server.get("/metrics").await;
+    for series in ["connected", "lag_seconds", "lag_bytes", "staleness_seconds"] {
+        let of = |name: &str| format!("walcast_{series}{{database=\"{name}\"}}");
+        value(&answer, &of("copy.db"));
+        assert!(!answer.body.contains(&of("orphan.db")), "{series}");
+    }
+    assert_eq!(
+        value(
+            &answer,
+            "walcast_database_state{database=\"orphan.db\",state=\"stopped\"}"
+        ),
+        1.0
+    );
+    server.end().await;
 }

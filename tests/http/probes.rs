@@ -7,6 +7,7 @@ use std::time::Duration;
 use walcast::config::Readiness;
 use walcast::model::DatabaseState;
 use walcast::security::ServerSecurity;
+use walcast::server::Outlook;
 
 async fn ready(server: &Running) -> (u16, String) {
     let answer = server.get("/readyz").await;
@@ -91,5 +92,34 @@ async fn which_replicas_count_can_be_chosen_while_it_runs() {
         ready(&server).await,
         (503, "not ready: shutting down\n".to_owned())
     );
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_mirror_is_unready_until_its_upstream_has_answered() {
+    let url = "http://primary.example:4040";
+    let replica = Handle::replica("copy.db");
+    let server = Running::start(&[]).await;
+    let unknown = |why: &str| Outlook {
+        unknown: [(url.to_owned(), why.to_owned())].into(),
+        unsettled: false,
+    };
+    let why = "was not asked for its databases yet";
+    server.registry.set_outlook(unknown(why));
+    let line = format!("not ready\n{url}: {why}\n");
+    for readiness in [Readiness::All, Readiness::Any] {
+        server.readiness.send_replace(readiness);
+        assert_eq!(ready(&server).await, (503, line.clone()));
+    }
+    // One that is level will do for any, and those that are named are known.
+    server.registry.add(replica.served()).expect("a new name");
+    assert_eq!(ready(&server).await.0, 200);
+    let named = Readiness::Named(vec!["copy.db".to_owned()]);
+    server.readiness.send_replace(named);
+    assert_eq!(ready(&server).await.0, 200);
+    server.readiness.send_replace(Readiness::All);
+    assert_eq!(ready(&server).await.0, 503);
+    server.registry.set_outlook(Outlook::default());
+    assert_eq!(ready(&server).await.0, 200);
     server.end().await;
 }

@@ -8,7 +8,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use walcast::client::{Admin, Health};
 use walcast::model::DatabaseState;
-use walcast::server::ServerConfig;
+use walcast::server::{Outlook, ServerConfig};
 
 async fn reaches(admin: &Admin, name: &str, wanted: Health) {
     within(async {
@@ -51,6 +51,27 @@ async fn a_replica_serves_once_it_was_level_and_stays_so() {
     *replica.fake.state.lock().unwrap() = DatabaseState::Failed;
     reaches(&admin, "copy.db", Health::NotServing).await;
     reaches(&admin, "", Health::NotServing).await;
+}
+
+#[tokio::test]
+async fn a_mirror_that_does_not_know_its_replicas_does_not_serve() {
+    let server = Running::start(Vec::new()).await;
+    let admin = Admin::connect_lazy(&server.url()).expect("a URL");
+    reaches(&admin, "", Health::Serving).await;
+    let listing = || async { admin.listing().await.expect("an answer") };
+    assert!(listing().await.settled);
+    let why = (
+        "http://primary.example:4040".to_owned(),
+        "is away".to_owned(),
+    );
+    server.registry.set_outlook(Outlook {
+        unknown: [why].into(),
+        unsettled: true,
+    });
+    reaches(&admin, "", Health::NotServing).await;
+    assert!(!listing().await.settled);
+    server.registry.set_outlook(Outlook::default());
+    reaches(&admin, "", Health::Serving).await;
 }
 
 #[tokio::test]

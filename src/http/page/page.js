@@ -286,7 +286,7 @@ class Item {
       this.fact("Upstream", row.upstream, true);
       this.fact("Position of the upstream", short(row.upstream_position), true);
       this.fact("Safe from a power cut", short(row.durable), true);
-      this.fact("Last level", row.stale === null ? "now" : row.stale < 0 ? "never yet" : span(row.stale) + " ago");
+      this.fact("Last level", !row.followed ? "not followed" : row.stale === null ? "now" : row.stale < 0 ? "never yet" : span(row.stale) + " ago");
     }
     this.fact("Log (-wal)", `${plain(bytes(row.log))}, ${HELD[row.held]}`);
     this.fact(row.role === "primary" ? "Commits captured" : "Publications", `${row.commits.toLocaleString("en")} (${row.commits_per_second.toLocaleString("en")} /s)`);

@@ -71,3 +71,47 @@ fn a_mirror_follows_databases_as_they_come_and_go() {
     wait_row(&copies.join("t/a.db"), 2);
     assert!(replica.process.terminate().success());
 }
+
+#[test]
+fn a_mirror_whose_upstream_is_away_serves_the_copies_it_has() {
+    let scratch = Scratch::new("node-mirror-alone");
+    let (data, copies) = (scratch.join("data"), scratch.join("copies"));
+    let _a = application(&data.join("a.db"), 1);
+    let dbs = format!("  - dir: {}\n    pattern: '*.db'", data.display());
+    let mut primary = Node::start(&scratch, "primary", &dbs);
+    let mirror = format!(
+        "  - dir: {}\n    upstream: {{url: 'http://{}'}}",
+        copies.display(),
+        primary.address
+    );
+    let health = |node: &Node| {
+        let url = format!("http://{}", node.address);
+        crate::support::cli::walcast(&["health", "--server", &url]).code
+    };
+    let mut replica = Node::start(&scratch, "replica", &mirror);
+    replica.wait("a.db", "streaming");
+    assert_eq!(health(&replica), Some(0));
+    // What it left half-done, if anything, the next one repairs.
+    assert!(replica.process.kill9());
+    assert!(primary.process.terminate().success());
+    std::fs::write(copies.join("stranger.db"), b"no copy").expect("a file");
+
+    let replica = Node::start(&scratch, "replica", &mirror);
+    let copy = replica.wait("a.db", "disconnected");
+    assert!(
+        copy["position"].as_str().is_some_and(|p| !p.is_empty()),
+        "{copy}"
+    );
+    replica.wait_names(&["a.db"]);
+    wait_row(&copies.join("a.db"), 1);
+    assert_eq!(health(&replica), Some(1));
+
+    // One without a copy knows of nothing, which is not all that it should have.
+    let empty = mirror.replace("/copies", "/none");
+    let empty = Node::start(&scratch, "empty", &empty);
+    wait_for("its first answer", || {
+        let log = empty.process.log();
+        log.contains("looking again").then_some(()).ok_or(log)
+    });
+    assert_eq!(health(&empty), Some(1));
+}

@@ -133,3 +133,48 @@ fn without_a_file_a_hangup_is_told_and_ignored() {
     wait_log(&process, "no configuration file");
     assert!(process.terminate().success());
 }
+
+#[test]
+fn another_pattern_interrupts_nothing_that_still_matches() {
+    let scratch = Scratch::new("node-reload-pattern");
+    let data = scratch.join("data");
+    let db_a = application(&data.join("a.db"), 1);
+    let _deep = application(&data.join("deep/b.db"), 1);
+    let dir = |pattern: &str| format!("  - dir: {}\n    pattern: '{pattern}'\n", data.display());
+    let primary = Node::start(&scratch, "primary", &dir("*.db"));
+    let mirror = |pattern: &str| {
+        let (copies, address) = (scratch.join("copies"), primary.address);
+        let copies = copies.display();
+        format!(
+            "  - dir: {copies}\n    pattern: '{pattern}'\n    upstream: {{url: 'http://{address}'}}\n"
+        )
+    };
+    let replica = Node::start(&scratch, "replica", &mirror("*.db"));
+    replica.wait("a.db", "streaming");
+    let before = stream(&primary, "a.db");
+
+    primary.reload("", &dir("**/*.db"));
+    primary.wait("deep/b.db", "streaming");
+    replica.reload("", &mirror("**/*.db"));
+    replica.wait("deep/b.db", "streaming");
+    add(&db_a, 2);
+    wait_row(&scratch.join("copies/a.db"), 2);
+    assert_eq!(
+        stream(&primary, "a.db"),
+        before,
+        "a's stream was never interrupted"
+    );
+
+    // What does not match any more goes at once, and what does stays.
+    replica.reload("", &mirror("deep/*.db"));
+    replica.wait_names(&["deep/b.db"]);
+    primary.reload("", &dir("[a-z].db"));
+    primary.wait_names(&["a.db"]);
+    let let_go = |node: &Node, name: &str| {
+        let log = node.process.log();
+        let gone = |line: &&str| line.contains("let go") && line.contains(name);
+        log.lines().filter(gone).count()
+    };
+    assert_eq!([let_go(&primary, "a.db"), let_go(&primary, "b.db")], [0, 1]);
+    assert_eq!([let_go(&replica, "a.db"), let_go(&replica, "b.db")], [1, 0]);
+}
