@@ -343,7 +343,8 @@ impl Shared {
         let inner = self.lock();
         let now = Instant::now();
         let work = inner.work.iter().map(|work| match work.text.as_str() {
-            "" => work.what.to_owned(),
+            "" if inner.reason.is_empty() => work.what.to_owned(),
+            "" => String::new(),
             text => format!("{}: {text}", work.what),
         });
         let parts = std::iter::once(inner.reason.clone()).chain(work);
