@@ -83,6 +83,11 @@ impl Notice {
         !self.looking || self.last_event.elapsed() >= QUIET
     }
 
+    /// True if the file system is waited for: it was asked to tell, and does.
+    fn is_told(&self) -> bool {
+        self.told.is_some() && self.misses < MISSES
+    }
+
     /// Waits until it is time to look again, or `wake` was called. `unchanged` is asked once more after the file system
     /// was asked to tell: what happened before that would not be told.
     pub fn wait(&mut self, wake: &Wake, unchanged: impl Fn() -> bool) {
@@ -98,7 +103,7 @@ impl Notice {
         if !unchanged() {
             return;
         }
-        if self.told.is_none() || self.misses >= MISSES {
+        if !self.is_told() {
             wake.wait(UNTOLD);
             return;
         }
@@ -114,6 +119,18 @@ impl Notice {
     }
 }
 
+impl Drop for Notice {
+    fn drop(&mut self) {
+        self.look_often(false);
+    }
+}
+
+/// By how much looks are further apart than those of a few databases.
+fn crowd() -> u32 {
+    let times = LOOKING.load(Relaxed) / FEW;
+    u32::try_from(times).unwrap_or(u32::MAX).clamp(1, 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,27 +142,15 @@ mod tests {
         std::fs::write(&file, "").expect("a file");
         let mut notice = Notice::new(&file, &file);
         let wake = Wake::new();
-        for missed in 0..=MISSES {
-            let quiet = Instant::now().checked_sub(QUIET);
-            notice.last_event = quiet.expect("a clock that began earlier");
-            let begun = Instant::now();
+        for missed in 0..MISSES {
+            notice.look_often(false);
             notice.wait(&wake, || true);
-            let patient = begun.elapsed() >= FALLBACK[0];
-            assert_eq!(patient, missed < MISSES, "after {missed}");
+            assert!(notice.is_told(), "after {missed}");
             // A commit is found that nobody told of.
             notice.active();
         }
+        notice.look_often(false);
+        notice.wait(&wake, || true);
+        assert!(!notice.is_told());
     }
-}
-
-impl Drop for Notice {
-    fn drop(&mut self) {
-        self.look_often(false);
-    }
-}
-
-/// By how much looks are further apart than those of a few databases.
-fn crowd() -> u32 {
-    let times = LOOKING.load(Relaxed) / FEW;
-    u32::try_from(times).unwrap_or(u32::MAX).clamp(1, 1000)
 }
