@@ -10,6 +10,6 @@ fn main() -> ExitCode {
         return Exit::Usage.into();
     }
     cli::end_on_panic();
-    cli::allow_many_files();
+    walcast::sys::allow_many_files();
     Cli::parse().run()
 }

@@ -47,8 +47,8 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "node",
         &[
-            "http", "server", "client", "primary", "replica", "wire", "security", "config", "disk",
-            "model", "format",
+            "http", "server", "client", "primary", "replica", "wire", "security", "config", "sys",
+            "disk", "model", "format",
         ],
     ),
     ("demo", &["client", "model", "format"]),
@@ -72,7 +72,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "format",
         ],
     ),
-    ("main", &["cli", "disk"]),
+    ("main", &["cli", "sys", "disk"]),
 ];
 
 /// The modules that may name generated protobuf types: `wire` translates, its two callers hand them over.

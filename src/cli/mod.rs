@@ -23,7 +23,7 @@ mod units;
 mod verify;
 
 pub use exit::{Exit, Failure};
-pub use process::{allow_many_files, end_on_panic};
+pub use process::end_on_panic;
 pub use security::{ClientSecurityArgs, ServerSecurityArgs, UpstreamSecurityArgs};
 
 use crate::{demo, node};

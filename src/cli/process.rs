@@ -1,7 +1,6 @@
 //! The process itself: threads, limits, signals, and what a bug does.
 
 use super::exit::{Exit, Failure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::future::Future;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,16 +16,6 @@ pub fn end_on_panic() {
         // The code that Rust itself uses for a panic of the main thread.
         std::process::exit(101);
     }));
-}
-
-/// Raises the limit on open files to what the system allows: a server has several for each database and each replica.
-pub fn allow_many_files() {
-    // Not being allowed to is no reason not to run: the old limit may do.
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 /// Threads that wait for the disk at one time. They exist only while there is work: one for each database is enough, and

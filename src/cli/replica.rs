@@ -75,7 +75,6 @@ pub(super) fn run(args: ReplicaArgs) -> Result<ExitCode, Failure> {
         wal_soft_limit: args.wal_soft_limit,
         wal_hard_limit: args.wal_hard_limit,
         mode: args.mode,
-        ..ReplicaOptions::default()
     };
     let entry = |database: DatabaseArg| {
         Entry::Database(DatabaseEntry {

@@ -30,6 +30,7 @@ pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     let source = Source {
         path: args.file.path()?,
         expand: !args.file.no_expand_env,
+        exec: args.exec.clone(),
     };
     let mut config = args.file.load()?;
     if args.exec.is_some() {

@@ -6,7 +6,7 @@
 //!
 //! A plan is a list of rules, `NAME=ACTION[@N]`, separated by `;`. NAME is an operation's name, or a prefix that ends
 //! in `*`. ACTION is `eio`, `enospc`, `eintr`, `short` (half of a write, then ENOSPC), `kill` (SIGKILL to this process),
-//! or `stall` (sleep 50 ms). `@N` is the N-th time the name is met (from 1); without it: every time; `@N+`: from then on.
+//! `panic` (as a bug does), or `stall` (sleep 50 ms). `@N` is the N-th time the name is met (from 1); without it: every time; `@N+`: from then on.
 //! `WALCAST_FAULTS_FILE` names a file that holds the plan and may change while the process runs (a disk that is full,
 //! and then has space again).
 
@@ -30,6 +30,8 @@ pub enum Action {
     Short,
     /// The process is killed with SIGKILL, here.
     Kill,
+    /// The thread panics, here.
+    Panic,
     /// The operation takes 50 ms longer.
     Stall,
 }
@@ -68,6 +70,7 @@ impl Plan {
                 "eintr" => Action::Eintr,
                 "short" => Action::Short,
                 "kill" => Action::Kill,
+                "panic" => Action::Panic,
                 "stall" => Action::Stall,
                 other => return Err(format!("'{other}' is not an action")),
             };
@@ -192,6 +195,7 @@ fn kill_self() -> ! {
 pub fn point(name: &'static str) {
     match decide(name) {
         Some(Action::Kill) => kill_self(),
+        Some(Action::Panic) => panic!("a test asked for this panic at {name}"),
         Some(Action::Stall) => std::thread::sleep(std::time::Duration::from_millis(50)),
         _ => {}
     }
@@ -212,6 +216,7 @@ pub fn check(name: &'static str) -> io::Result<Go> {
         None => return Ok(Go::On),
         Some(Action::Short) => return Ok(Go::Half),
         Some(Action::Kill) => kill_self(),
+        Some(Action::Panic) => panic!("a test asked for this panic at {name}"),
         Some(Action::Stall) => {
             std::thread::sleep(std::time::Duration::from_millis(50));
             return Ok(Go::On);

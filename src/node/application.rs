@@ -13,6 +13,7 @@ use super::error::NodeError;
 use super::signals::EndSignals;
 use crate::model::DatabaseState;
 use crate::server::{Registry, Served};
+use crate::sys;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 use std::io::IsTerminal as _;
@@ -49,6 +50,7 @@ pub struct Application {
     text: String,
     words: Vec<String>,
     child: Option<Child>,
+    patience: Duration,
 }
 
 impl Application {
@@ -66,6 +68,7 @@ impl Application {
             text: command.to_owned(),
             words,
             child: None,
+            patience: PATIENCE,
         })
     }
 
@@ -111,7 +114,7 @@ impl Application {
             return;
         };
         pass_on(child.id(), Signal::SIGTERM);
-        if timeout(PATIENCE, child.wait()).await.is_err() {
+        if timeout(self.patience, child.wait()).await.is_err() {
             tracing::warn!("the application did not end after SIGTERM; it is killed");
             // It may have ended in this moment; then there is nothing to kill.
             let _ = child.kill().await;
@@ -121,11 +124,13 @@ impl Application {
 
 fn spawn(words: &[String]) -> Result<Child, NodeError> {
     // Every descriptor of ours is closed in the child: Rust and SQLite open all of them so.
-    let spawned = Command::new(&words[0]).args(&words[1..]).spawn();
-    spawned.map_err(|source| NodeError::Spawn {
-        program: words[0].clone(),
-        source,
-    })
+    let mut command = Command::new(&words[0]);
+    sys::with_limit_as_it_was(command.args(&words[1..]))
+        .spawn()
+        .map_err(|source| NodeError::Spawn {
+            program: words[0].clone(),
+            source,
+        })
 }
 
 /// True if a terminal has sent this signal to the application, too: Ctrl-C goes to all of the group in its foreground,
@@ -209,5 +214,50 @@ mod tests {
         assert_eq!(code_of(ExitStatus::from_raw(7 << 8)), 7);
         assert_eq!(code_of(ExitStatus::from_raw(15)), 143);
         assert_eq!(code_of(ExitStatus::from_raw(0)), 0);
+    }
+
+    async fn running(script: &str) -> Application {
+        let command = format!("sh -c '{script}'");
+        let mut application = Application::parse(&command).expect("words");
+        let child = spawn(&application.words).expect("a shell");
+        application.child = Some(child);
+        application
+    }
+
+    #[tokio::test]
+    async fn when_this_process_fails_the_application_is_asked_to_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ready = dir.path().join("ready");
+        let script = format!(
+            r#"trap "exit 7" TERM; : > {}; while :; do sleep 0.01; done"#,
+            ready.display()
+        );
+        let mut application = running(&script).await;
+        while !ready.exists() {
+            tokio::time::sleep(LOOK).await;
+        }
+        application.terminate().await;
+        let mut child = application.child.take().expect("a child");
+        let status = child.wait().await.expect("an end");
+        assert_eq!(code_of(status), 7, "not killed");
+    }
+
+    #[tokio::test]
+    async fn and_killed_where_it_does_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ready = dir.path().join("ready");
+        let script = format!(
+            r#"trap "" TERM; : > {}; while :; do sleep 0.01; done"#,
+            ready.display()
+        );
+        let mut application = running(&script).await;
+        while !ready.exists() {
+            tokio::time::sleep(LOOK).await;
+        }
+        application.patience = LOOK;
+        application.terminate().await;
+        let mut child = application.child.take().expect("a child");
+        let status = child.wait().await.expect("an end");
+        assert_eq!(code_of(status), 128 + 9);
     }
 }

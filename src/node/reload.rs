@@ -10,11 +10,14 @@ pub struct Source {
     pub path: PathBuf,
     /// Whether variables in it are replaced.
     pub expand: bool,
+    /// The application that the command line names, whatever the file says.
+    pub exec: Option<String>,
 }
 
 impl Source {
     /// Reads it, off the tasks that serve. The error is one line.
     pub(super) async fn load(self) -> Result<Config, String> {
+        let exec = self.exec;
         let read = move || config::load_with_warnings(&self.path, self.expand);
         let loaded = tokio::task::spawn_blocking(read).await;
         let loaded = loaded.map_err(|error| format!("read the configuration: {error}"))?;
@@ -22,7 +25,11 @@ impl Source {
         for warning in loaded.warnings {
             tracing::warn!("{warning}");
         }
-        Ok(loaded.config)
+        let mut config = loaded.config;
+        if exec.is_some() {
+            config.exec = exec;
+        }
+        Ok(config)
     }
 }
 

@@ -9,16 +9,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-#[cfg(target_os = "linux")]
 /// `statfs` types of filesystems whose locks or shared memory do not hold, with their names (linux/magic.h and the
-/// filesystems' own sources).
-const UNSHARED: [(i64, &str); 9] = [
+/// filesystems' own sources). Not here are those of which it depends on the mount or the program behind it: FUSE (sshfs,
+/// s3fs, but the layers of a container, too), Lustre, GPFS, GFS2, OCFS2. What they lack SQLite finds out, and says.
+const UNSHARED: [(i64, &str); 10] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
     (0xff53_4d42, "CIFS"),
     (0xfe53_4d42, "SMB2"),
     (0x0102_1997, "9p"),
     (0x5346_414f, "AFS"),
+    (0x6b41_4653, "AFS"),
     (0x00c3_6400, "Ceph"),
     (0x7375_7245, "Coda"),
     (0x564c, "NCP"),
@@ -106,14 +107,22 @@ fn check_file(raw: &File, path: &Path) -> Result<(), String> {
     check_filesystem(path, raw)
 }
 
+/// The name of a filesystem on which a database cannot be captured. The type is signed and of another width on some
+/// machines.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+fn unshared(kind: i64) -> Option<&'static str> {
+    let known = UNSHARED
+        .iter()
+        .find(|(magic, _)| *magic == kind & 0xffff_ffff);
+    known.map(|(_, name)| *name)
+}
+
 #[cfg(target_os = "linux")]
 fn check_filesystem(path: &Path, raw: &File) -> Result<(), String> {
     let filesystem =
         nix::sys::statfs::fstatfs(raw).map_err(|e| format!("{}: {e}", path.display()))?;
-    // The type is signed and of another width on some machines.
-    let kind = filesystem.filesystem_type().0 as i64 & 0xffff_ffff;
-    match UNSHARED.iter().find(|(magic, _)| *magic == kind) {
-        Some((_, name)) => Err(format!(
+    match unshared(filesystem.filesystem_type().0 as i64) {
+        Some(name) => Err(format!(
             "{} is on {name}, where SQLite's locks and shared memory do not work; move it to a local disk",
             path.display()
         )),
@@ -156,4 +165,42 @@ fn check_reserved(
             .map_err(|e| e.to_string())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unshared;
+
+    #[test]
+    fn filesystems_are_known_by_their_type() {
+        for (kind, name) in [
+            (0x6969, "NFS"),
+            (0xff53_4d42, "CIFS"),
+            // As a signed number of 32 bits.
+            (i64::from(0xff53_4d42_u32 as i32), "CIFS"),
+            (i64::from(0xfe53_4d42_u32 as i32), "SMB2"),
+            (0x517b, "SMB"),
+            (0x0102_1997, "9p"),
+            (0x6b41_4653, "AFS"),
+            (0x5346_414f, "AFS"),
+            (0x00c3_6400, "Ceph"),
+        ] {
+            assert_eq!(unshared(kind), Some(name), "{kind:x}");
+        }
+        let local = [
+            (0xef53, "ext4"),
+            (0x5846_5342, "XFS"),
+            (0x9123_683e, "btrfs"),
+            (i64::from(0x9123_683e_u32 as i32), "btrfs, signed"),
+            (0x2fc1_2fc1, "ZFS"),
+            (0x0102_1994, "tmpfs"),
+            (0x794c_7630, "overlay"),
+            (0x6573_5546, "FUSE, which may be local"),
+            (0x0bd0_0bd0, "Lustre, which may be mounted with locks"),
+            (0x4750_4653, "GPFS, whose locks and memory hold"),
+        ];
+        for (kind, name) in local {
+            assert_eq!(unshared(kind), None, "{name}");
+        }
+    }
 }

@@ -12,6 +12,9 @@ use std::time::Instant;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+/// Why a replica is `starting`, which may take minutes for a large one.
+const OPENING: &str = "opens the copy and verifies all of it";
+
 /// State of one replica, behind short locks.
 pub struct Shared {
     /// How it was started.
@@ -84,7 +87,7 @@ impl Shared {
             session: CancellationToken::new(),
             last_open_failure: String::new(),
             state: DatabaseState::Starting,
-            reason: String::new(),
+            reason: OPENING.to_owned(),
             work: None,
             faults: BTreeMap::new(),
             received: None,
@@ -348,7 +351,8 @@ impl Shared {
         let inner = self.lock();
         let now = Instant::now();
         let work = inner.work.iter().map(|work| match work.text.as_str() {
-            "" => work.what.to_owned(),
+            "" if inner.reason.is_empty() => work.what.to_owned(),
+            "" => String::new(),
             text => format!("{}: {text}", work.what),
         });
         let parts = std::iter::once(inner.reason.clone()).chain(work);

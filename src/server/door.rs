@@ -25,8 +25,8 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// HTTP/2's smallest largest frame; it bounds what clients send, not what we send.
 const FRAME: u32 = 16 << 10;
-/// Calls at one time on one connection: a replica of a thousand databases has two for each.
-const CALLS_PER_CONNECTION: u32 = 8192;
+/// Calls at one time on one connection beside those that are limited by themselves: short ones.
+const SHORT_CALLS: usize = 64;
 /// A request's headers are a path and a few words; the largest token fits.
 const HEADERS: u32 = 16 << 10;
 /// Calls that were opened and reset before they were looked at ("rapid reset"): beyond it the connection is closed.
@@ -204,13 +204,21 @@ impl Door {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
-            .max_concurrent_streams(CALLS_PER_CONNECTION)
+            .max_concurrent_streams(calls_per_connection(&self.limits))
             .max_header_list_size(HEADERS)
             .max_pending_accept_reset_streams(RESETS)
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         http
     }
+}
+
+/// Enough for one client to have all that it may: a stream, a report of its progress for each, and waits. What is
+/// beyond it waits in the client, which is not told why.
+fn calls_per_connection(limits: &Limits) -> u32 {
+    let streams = limits.streams_per_client.min(limits.streams);
+    let calls = streams.saturating_mul(2).saturating_add(limits.waits);
+    u32::try_from(calls.saturating_add(SHORT_CALLS)).unwrap_or(u32::MAX)
 }
 
 /// Counts a connection for as long as it lives, however it ends.
@@ -226,5 +234,29 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connections_closed.add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_connection_has_room_for_all_that_a_client_may_have() {
+        let limits = Limits::default();
+        let streams = u32::try_from(limits.streams_per_client).expect("a number");
+        assert!(calls_per_connection(&limits) > 2 * streams);
+        let none = Limits {
+            streams_per_client: 0,
+            waits: 0,
+            ..limits.clone()
+        };
+        assert!(calls_per_connection(&none) > 0, "health and lists");
+        let most = Limits {
+            streams: usize::MAX,
+            streams_per_client: usize::MAX,
+            ..limits
+        };
+        assert_eq!(calls_per_connection(&most), u32::MAX);
     }
 }

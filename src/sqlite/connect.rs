@@ -1,14 +1,15 @@
 //! Connections of ours to databases that belong to an application or its readers.
 
+use crate::sys::ShmError;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 use std::path::{Path, PathBuf};
 
 /// SQLite could not be used on a database.
 #[derive(Debug, thiserror::Error)]
 pub enum SqliteError {
     /// A call of SQLite failed.
-    #[error("{what} {path}: {source}", path = path.display())]
+    #[error("{what} {path}: {source}{hint}", path = path.display(), hint = hint(source))]
     Call {
         /// What was tried.
         what: &'static str,
@@ -18,12 +19,12 @@ pub enum SqliteError {
         source: rusqlite::Error,
     },
     /// The shared memory failed.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}{hint}", path = path.display(), hint = shm_hint(source))]
     Shm {
         /// The database file.
         path: PathBuf,
         /// What failed.
-        source: crate::sys::ShmError,
+        source: ShmError,
     },
     /// The database is not in WAL mode.
     #[error("{path} is not in WAL mode (it is '{mode}'); switch it with: PRAGMA journal_mode=WAL", path = path.display())]
@@ -33,6 +34,39 @@ pub enum SqliteError {
         /// Its journal mode.
         mode: String,
     },
+}
+
+fn hint(error: &rusqlite::Error) -> &'static str {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code.map_or("", hint_of)
+}
+
+fn shm_hint(error: &ShmError) -> &'static str {
+    match error {
+        ShmError::Code(_, code) => hint_of(*code),
+        ShmError::Unsupported => "; move the database to a local disk",
+    }
+}
+
+/// What a filesystem lacks is known by what SQLite could not do there. Its other errors say enough by themselves.
+fn hint_of(extended: i32) -> &'static str {
+    match extended {
+        ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMLOCK => {
+            "; SQLite could not share memory there, as WAL mode needs it: where the filesystem cannot (some of FUSE, of \
+             networks, of clusters), move the database to a local disk"
+        }
+        ffi::SQLITE_IOERR_SHMSIZE => {
+            "; SQLite could not make room for its -shm file: free some space"
+        }
+        ffi::SQLITE_IOERR_LOCK
+        | ffi::SQLITE_IOERR_RDLOCK
+        | ffi::SQLITE_IOERR_UNLOCK
+        | ffi::SQLITE_IOERR_CHECKRESERVEDLOCK => {
+            "; the filesystem refused a file lock: where it has none (Lustre without -o flock, some of FUSE and of \
+             networks), move the database to a local disk"
+        }
+        _ => "",
+    }
 }
 
 impl SqliteError {
@@ -120,4 +154,55 @@ pub fn checkpoint_connection(path: &Path) -> Result<Connection, SqliteError> {
         connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0"),
     )?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: i32) -> String {
+        let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        let path = PathBuf::from("/mnt/app.db");
+        let what = "read";
+        SqliteError::Call { what, path, source }.to_string()
+    }
+
+    #[test]
+    fn what_a_filesystem_lacks_is_told_in_words() {
+        for code in [
+            ffi::SQLITE_IOERR_SHMMAP,
+            ffi::SQLITE_IOERR_SHMOPEN,
+            ffi::SQLITE_IOERR_SHMLOCK,
+        ] {
+            let text = said(code);
+            assert!(text.starts_with("read /mnt/app.db: "), "{text}");
+            assert!(
+                text.contains("share memory") && text.contains("local disk"),
+                "{text}"
+            );
+        }
+        for code in [ffi::SQLITE_IOERR_LOCK, ffi::SQLITE_IOERR_RDLOCK] {
+            let text = said(code);
+            assert!(
+                text.contains("file lock") && text.contains("local disk"),
+                "{text}"
+            );
+        }
+        // A full disk is no reason to move.
+        assert!(said(ffi::SQLITE_IOERR_SHMSIZE).contains("free some space"));
+        for code in [
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_CANTOPEN,
+        ] {
+            assert!(!said(code).contains(';'), "{}", said(code));
+        }
+        let shm = |source| {
+            let path = PathBuf::from("/mnt/app.db");
+            SqliteError::Shm { path, source }.to_string()
+        };
+        assert!(shm(ShmError::Unsupported).contains("local disk"));
+        let mapped = shm(ShmError::Code("map", ffi::SQLITE_IOERR_SHMMAP));
+        assert!(mapped.contains("share memory"), "{mapped}");
+    }
 }

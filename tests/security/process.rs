@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use walcast::security::ClientSecurity;
 
 pub const TOKEN: &str = "the-token-of-this-test-0123456789";
@@ -105,6 +106,53 @@ pub fn database(dir: &Path) -> rusqlite::Connection {
     let sql = "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES(1)";
     connection.execute_batch(sql).expect("a table");
     connection
+}
+
+#[tokio::test]
+async fn the_environment_gives_a_token_and_an_option_takes_reflection_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    replace(&dir.join("token"), TOKEN);
+    let _app = database(dir);
+    let listen = ["primary", "--db", "app.db", "--listen", "127.0.0.1:0"];
+    let access = ["--access-token-file", "token"];
+    for (more, has_reflection) in [(&[][..], true), (&["--no-reflection"][..], false)] {
+        let args = [&listen[..], &access, more].concat();
+        let server = Server::start(dir, &args).await;
+        let url = format!("http://{}", server.address);
+        let ask = async |token: Option<&str>| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
+            command.args(["status", "--server", &url]).current_dir(dir);
+            command.env_remove("WALCAST_TOKEN").kill_on_drop(true);
+            command.envs(token.map(|token| ("WALCAST_TOKEN", token)));
+            let output = within(command.output()).await.expect("walcast runs");
+            (
+                output.status.code(),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            )
+        };
+        assert_eq!(ask(Some(TOKEN)).await.0, Some(0));
+        for wrong in [None, Some(""), Some("another-token-of-nobody-0123456789")] {
+            let (code, text) = ask(wrong).await;
+            assert_ne!(code, Some(0), "{wrong:?}");
+            assert!(text.contains("token"), "{wrong:?}: {text}");
+        }
+
+        let channel = tonic::transport::Endpoint::new(url.clone()).expect("a URL");
+        let mut client =
+            ServerReflectionClient::new(within(channel.connect()).await.expect("a port"));
+        let mut request = tonic::Request::new(tokio_stream::empty());
+        let bearer = format!("Bearer {TOKEN}").parse().expect("ASCII");
+        request.metadata_mut().insert("authorization", bearer);
+        let answer = within(client.server_reflection_info(request)).await;
+        match has_reflection {
+            true => drop(answer.expect("a service")),
+            false => {
+                let error = answer.expect_err("it was turned off");
+                assert_eq!(error.code(), tonic::Code::Unimplemented, "{error}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -99,7 +99,8 @@ async fn clients_that_read_nothing_cost_no_memory() {
         "{CLIENTS} clients that read nothing cost {} KiB while 200 MB were written",
         grown >> 10
     );
-    // The newest log, 8 MiB, and a few messages of 1 MiB for each client; 200 MB for one client alone would not fit.
-    assert!(grown < 64 * MIB, "{} MiB", grown / MIB);
+    // The newest log, 8 MiB, and some 5 MiB for each client: the message that is sent, the next one, and their copies on the
+    // way. 200 MB for one client alone would not fit.
+    assert!(grown < 96 * MIB, "{} MiB", grown / MIB);
     drop(held);
 }

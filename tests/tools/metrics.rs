@@ -131,8 +131,9 @@ fn every_family_counts_what_was_done() {
         ]);
         at
     };
+    // Another value each time: what changes nothing writes nothing.
     let commit = |i: i64| {
-        let sql = "UPDATE t SET a = ?1 WHERE id = 1 + ?1 % 300";
+        let sql = "UPDATE t SET a = -1 - ?1 WHERE id = 1 + ?1 % 300";
         connection.execute(sql, [i]).expect("a commit");
     };
     // With it the log has its header.

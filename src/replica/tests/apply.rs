@@ -15,6 +15,13 @@ pub(super) fn source_with_rows(page_size: u32, rows: u32) -> Source {
 }
 
 #[test]
+fn a_replica_that_starts_says_what_it_does() {
+    let status = Target::new().shared.status();
+    assert_eq!(status.state, crate::model::DatabaseState::Starting);
+    assert!(status.reason.contains("verifies"), "{status:?}");
+}
+
+#[test]
 fn a_reader_sees_each_commit_and_the_file_is_sound() {
     for page_size in [512, 1024, 4096, 8192, 65536] {
         let source = source_with_rows(page_size, 20);

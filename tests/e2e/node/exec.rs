@@ -44,6 +44,14 @@ struct Scene {
 
 impl Scene {
     fn start(name: &str, code: u8) -> Option<Scene> {
+        Scene::with_env(name, code, |_| Vec::new())
+    }
+
+    fn with_env(
+        name: &str,
+        code: u8,
+        env: impl FnOnce(&Scratch) -> Vec<(&'static str, String)>,
+    ) -> Option<Scene> {
         python::available()?;
         let scratch = Scratch::new(name);
         let (db, said, app) = (
@@ -69,6 +77,9 @@ impl Scene {
             &exec,
         ];
         let mut process = Walcast::new(scratch.path(), "primary", &args);
+        for (key, value) in env(&scratch) {
+            process.env(key, &value);
+        }
         let address = process.start();
         Some(Scene {
             scratch,
@@ -174,6 +185,92 @@ fn an_application_outlives_a_killed_walcast() {
     kill(pid, None).expect("the application runs on");
     kill(pid, Signal::SIGTERM).expect("end the application");
     wait_row(&scene.db, 1015);
+}
+
+#[test]
+fn a_walcast_that_panics_ends_the_application() {
+    let faults = |scratch: &Scratch| {
+        let file = scratch.join("faults").display().to_string();
+        vec![("WALCAST_FAULTS_FILE", file)]
+    };
+    let Some(mut scene) = Scene::with_env("node-exec-panic", 0, faults) else {
+        return;
+    };
+    let (pid, _) = scene.said();
+    std::fs::write(scene.scratch.join("faults"), "shadow.append=panic").expect("a plan");
+    // What it captures next is its end.
+    super::add(&rusqlite::Connection::open(&scene.db).expect("open"), 2);
+    let status = scene.process.wait(DEADLINE);
+    assert_eq!(status.code(), Some(101), "{}", scene.process.log());
+    gone(pid);
+    // It was asked to, and could end in order.
+    wait_row(&scene.db, 1015);
+}
+
+#[test]
+fn on_a_primary_it_begins_once_what_is_there_is_captured() {
+    let scratch = Scratch::new("node-exec-captured");
+    let db = scratch.join("app.db");
+    let _db = application(&db, 1);
+    // The application has to know it; nobody else takes one that was just given back.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let said = scratch.join("said");
+    let exec = format!(
+        "sh -c '{} position --server http://{address} --db app > {}'",
+        env!("CARGO_BIN_EXE_walcast"),
+        said.display()
+    );
+    let db_arg = format!("app={}", db.display());
+    let args = [
+        "primary", "--db", &db_arg, "--listen", &address, "--exec", &exec,
+    ];
+    let mut process = Walcast::new(scratch.path(), "primary", &args);
+    // Slow enough that an application that is started at once asks before.
+    process.env("WALCAST_FAULTS", "*=stall");
+    process.spawn();
+    let status = process.wait(DEADLINE);
+    assert_eq!(status.code(), Some(0), "{}", process.log());
+    let position = std::fs::read_to_string(&said).expect("what it was told");
+    let captured = std::fs::read_to_string(scratch.join("app.db-walcast/generation"));
+    let generation = captured.expect("a generation");
+    assert!(position.starts_with(generation.trim()), "{position}");
+}
+
+#[test]
+fn the_limit_on_open_files_is_what_walcast_was_started_with() {
+    let scratch = Scratch::new("node-exec-limit");
+    let said = scratch.join("said");
+    let db = scratch.join("none.db").display().to_string();
+    let exec = format!(
+        "sh -c 'ulimit -Sn > {0}; ulimit -Hn >> {0}'",
+        said.display()
+    );
+    // A shell lowers the soft limit, and becomes walcast.
+    let script = "ulimit -Sn 250 && ulimit -Hn 2500 && exec \"$@\"";
+    let walcast = env!("CARGO_BIN_EXE_walcast");
+    let args = [
+        "-c",
+        script,
+        "sh",
+        walcast,
+        "primary",
+        "--db",
+        &db,
+        "--listen",
+        "127.0.0.1:0",
+        "--exec",
+        &exec,
+    ];
+    let mut process = Walcast::with_program(scratch.path(), "primary", Path::new("sh"), &args);
+    process.start();
+    let status = process.wait(DEADLINE);
+    assert_eq!(status.code(), Some(0), "{}", process.log());
+    assert_eq!(
+        std::fs::read_to_string(&said).expect("limits"),
+        "250\n2500\n"
+    );
 }
 
 #[test]

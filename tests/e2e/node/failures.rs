@@ -35,6 +35,16 @@ fn each_fault_is_a_clear_state_and_the_others_go_on() {
     holder.wait("held.db", "streaming");
     let owner = format!("process {}", holder.process.pid().expect("a pid"));
 
+    // A replica's copy, which another walcast keeps.
+    let copy = |upstream: &Node| {
+        let (path, address) = (at("copy.db"), upstream.address);
+        let path = path.display();
+        format!("  - path: {path}\n    upstream: {{url: 'http://{address}', database: held.db}}\n")
+    };
+    let keeper = Node::start(&scratch, "keeper", &copy(&holder));
+    keeper.wait("copy.db", "streaming");
+    let copy_owner = format!("process {}", keeper.process.pid().expect("a pid"));
+
     let table: [(&str, &str); 7] = [
         ("missing.db", "does not exist yet"),
         ("rollback.db", "PRAGMA journal_mode=WAL"),
@@ -54,6 +64,7 @@ fn each_fault_is_a_clear_state_and_the_others_go_on() {
         at("own.db").display(),
         holder.address
     );
+    dbs += &copy(&holder);
     let node = Node::start(&scratch, "node", &dbs);
     node.wait("good.db", "streaming");
     for (name, words) in table {
@@ -70,11 +81,22 @@ fn each_fault_is_a_clear_state_and_the_others_go_on() {
         "{own}"
     );
 
+    let held = node.wait("copy.db", "failed");
+    let reason = held["reason"].as_str().expect("text");
+    assert!(
+        reason.contains(&copy_owner) && reason.contains("stop it first"),
+        "{reason}"
+    );
+
     // What is mended is taken, without a restart.
     rollback
         .pragma_update(None, "journal_mode", "wal")
         .expect("WAL mode");
     node.wait("rollback.db", "streaming");
+    let mut keeper = keeper.process;
+    assert!(keeper.terminate().success());
+    let copy = node.wait("copy.db", "streaming");
+    assert!(!copy["reason"].as_str().expect("text").contains("process"));
     let mut holder = holder.process;
     assert!(holder.terminate().success());
     node.wait("held.db", "streaming");

@@ -1,6 +1,6 @@
 //! SIGHUP.
 
-use super::{Node, add, application, hang_up, wait_row};
+use super::{Node, add, application, hang_up, wait_row, write_config};
 use crate::support::proc::Walcast;
 use crate::support::{Scratch, wait_for};
 use serde_json::Value;
@@ -120,6 +120,30 @@ fn a_wrong_file_changes_nothing_and_what_needs_a_restart_is_named() {
     wait_log(&node.process, "reloaded started=0 stopped=0");
     assert!(node.process.is_running());
     assert!(node.process.terminate().success());
+}
+
+#[test]
+fn an_application_of_the_command_line_is_no_change_of_the_file() {
+    let scratch = Scratch::new("node-reload-exec");
+    let a = scratch.join("a.db");
+    let _a = application(&a, 1);
+    let file = scratch.join("node.yml");
+    write_config(&file, "exec: 'false'", &entry(&a, ""));
+    let path = file.display().to_string();
+    let args = ["run", "--config", &path, "--exec", "sleep 1000"];
+    let mut process = Walcast::new(scratch.path(), "node", &args);
+    process.start();
+    wait_log(&process, "started the application");
+    hang_up(&process);
+    wait_log(&process, "reloaded started=0 stopped=0");
+    assert_eq!(
+        process.count_in_logs("not before a restart"),
+        0,
+        "{}",
+        process.log()
+    );
+    // SIGTERM is passed on, and the application's end is walcast's.
+    assert_eq!(process.terminate().code(), Some(143));
 }
 
 #[test]
