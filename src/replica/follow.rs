@@ -313,12 +313,12 @@ async fn report(
     let (sender, receiver) = mpsc::channel(4);
     let mut applied = shared.watch();
     let feed = async {
-        let mut told = None;
+        let (mut told, mut before) = (None, 0);
         loop {
             let (received, durable, apply_lag_seconds) = shared.progress();
             let visible = (*applied.borrow_and_update()).map(|p| p.position);
             let bytes = shared.bytes();
-            let flows = told.is_some_and(|(.., before)| before != bytes);
+            let flows = std::mem::replace(&mut before, bytes) != bytes;
             let news = Some((received, visible, durable, bytes));
             if told != news {
                 told = news;
