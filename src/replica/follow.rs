@@ -313,11 +313,13 @@ async fn report(
     let (sender, receiver) = mpsc::channel(4);
     let mut applied = shared.watch();
     let feed = async {
-        let mut told = None;
+        let (mut told, mut before) = (None, 0);
         loop {
             let (received, durable, apply_lag_seconds) = shared.progress();
             let visible = (*applied.borrow_and_update()).map(|p| p.position);
-            let news = Some((received, visible, durable));
+            let bytes = shared.bytes();
+            let flows = std::mem::replace(&mut before, bytes) != bytes;
+            let news = Some((received, visible, durable, bytes));
             if told != news {
                 told = news;
                 let progress = Progress {
@@ -334,9 +336,10 @@ async fn report(
                 }
             }
             tokio::time::sleep(REPORT_INTERVAL).await;
-            // What becomes durable is told by nobody; it is soon after it became visible.
-            let patience = match visible == durable {
-                true => Duration::from_secs(10),
+            // What becomes durable is told by nobody; it is soon after it became visible. And while bytes come in, the
+            // primary hears of us each second: over a slow way the answer to its ping would stand behind all of them.
+            let patience = match visible == durable && !flows {
+                true => Duration::from_secs(5),
                 false => Duration::from_secs(1),
             };
             // Over: something may have become durable.

@@ -301,6 +301,11 @@ impl Shared {
         }
     }
 
+    /// Payload bytes that came in.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().bytes
+    }
+
     pub(super) fn note_durable(&self, position: Position) {
         self.lock().durable = Some(position);
     }
