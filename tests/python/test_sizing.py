@@ -17,7 +17,9 @@ PAGE = 4096
 
 
 def table_bytes(pages):
-    """`8 * N`, rounded up to 512 KiB."""
+    """`8 * N`, rounded up to 512 KiB; 16 KiB up to 2,048 pages."""
+    if pages <= 2048:
+        return 16 * KIB
     return max(1, -(-8 * (pages + 1) // (512 * KIB))) * 512 * KIB
 
 
