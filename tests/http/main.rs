@@ -8,4 +8,5 @@ mod inputs;
 mod limits;
 mod metrics;
 mod probes;
+mod promtool;
 mod running;

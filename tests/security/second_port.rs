@@ -19,9 +19,13 @@ struct Port {
 
 impl Port {
     async fn start(dir: &Path, more: &[&str]) -> Port {
+        Port::at(dir, "127.0.0.1:0", more).await
+    }
+
+    async fn at(dir: &Path, listen: &str, more: &[&str]) -> Port {
         let start = ["primary", "--db", "app.db", "--listen", "127.0.0.1:0"];
         let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
-            .args([&start[..], &["--http-listen", "127.0.0.1:0"], more].concat())
+            .args([&start[..], &["--http-listen", listen], more].concat())
             .current_dir(dir)
             .env_remove("WALCAST_TOKEN")
             .stdin(Stdio::null())
@@ -144,8 +148,7 @@ async fn plaintext_beyond_loopback_is_refused() {
     let authority = Authority::new("a");
     authority.server(dir, "server", &["localhost"], Valid::Now);
     for meant in [&["--insecure"][..], &TLS] {
-        let all = ["--http-listen", "0.0.0.0:0"];
-        let port = Port::start(dir, &[&all[..], meant].concat()).await;
+        let port = Port::at(dir, "0.0.0.0:0", meant).await;
         assert_eq!(port.scheme, if meant.len() > 1 { "https" } else { "http" });
     }
 }
