@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds the Debian package from `[package.metadata.deb]` of Cargo.toml and prints its path.
 
-`cargo deb` reads the same metadata; this needs no more than dpkg-deb and Python, so that it works on a machine that gets no
+`cargo deb` reads the same metadata, and needs what this makes in target/package; this needs no more than dpkg-deb and Python, so that it works on a machine that gets no
 programs from crates.io. What is not in the source (manual pages, completions, the SBOM) is made by the program itself first.
 
     WALCAST_BIN=PATH   package this program instead of building a release

@@ -3,6 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::process::run_client;
 use super::security::ClientSecurityArgs;
+use super::table::visible;
 use crate::client::Admin;
 use crate::format::position::Position;
 use crate::replica::{DetachError, detach_offline};
@@ -38,6 +39,7 @@ pub(super) fn run(args: DetachArgs) -> Result<Exit, Failure> {
         })?,
         None => (offline(Path::new(&args.db))?, args.db),
     };
+    let path = visible(&path);
     match position {
         Some(position) => println!("{path} is an ordinary database now, as of {position}"),
         None => println!("{path} is an ordinary database now"),

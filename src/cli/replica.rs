@@ -43,7 +43,7 @@ pub struct ReplicaArgs {
     /// Size of a copy's -wal file from which short pauses of applying try to begin it anew
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_size)]
     wal_soft_limit: u64,
-    /// Size of a copy's -wal file from which applying waits for readers to end
+    /// Size of a copy's -wal file from which nothing is applied before readers end
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     wal_hard_limit: u64,
     /// Mode of a copy that does not exist yet, in octal; its group is its directory's

@@ -52,9 +52,10 @@ impl From<NodeError> for Failure {
             NodeError::Registry(_) | NodeError::Clash(_) | NodeError::Command { .. } => {
                 Failure::new(Exit::Usage, message)
             }
-            NodeError::Serve(_) | NodeError::Spawn { .. } | NodeError::System { .. } => {
-                Failure::new(Exit::Failed, message)
-            }
+            NodeError::Serve(_)
+            | NodeError::Spawn { .. }
+            | NodeError::Descriptors(_)
+            | NodeError::System { .. } => Failure::new(Exit::Failed, message),
         }
     }
 }

@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+/// Text of a server or of its replicas, which may be anyone's: a terminal shows it and does nothing else with it.
+pub(super) fn visible(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(visible).collect()
+}
+
 /// Rows of cells; as text, each column is as wide as its widest cell.
 pub(super) struct Table {
     indent: usize,
@@ -19,7 +25,8 @@ impl Table {
 
     /// Adds a row.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows
+            .push(cells.into_iter().map(|cell| visible(&cell)).collect());
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -64,5 +71,12 @@ mod tests {
             table.to_string(),
             "  NAME         X\n  a-long-name  1\n  é\n"
         );
+    }
+
+    #[test]
+    fn a_name_does_nothing_to_a_terminal() {
+        let mut table = Table::new(0, &["NAME"]);
+        table.row(["\u{1b}[2Ja\nb\u{9b}c".to_owned()]);
+        assert_eq!(table.to_string(), "NAME\n [2Ja b c\n");
     }
 }

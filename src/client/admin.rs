@@ -1,6 +1,7 @@
 //! The client behind the commands: one call each, with a time limit, in domain types.
 
 use super::ClientError;
+use super::careful::Careful;
 use super::endpoint::{Link, plain};
 use crate::config::{LONGEST_DURATION, UpstreamEntry};
 use crate::format::position::Position;
@@ -10,7 +11,6 @@ use pb::admin_service_client::AdminServiceClient;
 use pb::position_service_client::PositionServiceClient;
 use std::future::Future;
 use std::time::Duration;
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -88,11 +88,11 @@ impl Admin {
         &self.url
     }
 
-    fn positions(&self) -> PositionServiceClient<Channel> {
+    fn positions(&self) -> PositionServiceClient<Careful> {
         PositionServiceClient::new(self.link.channel.clone()).max_decoding_message_size(LIST)
     }
 
-    fn operations(&self) -> AdminServiceClient<Channel> {
+    fn operations(&self) -> AdminServiceClient<Careful> {
         AdminServiceClient::new(self.link.channel.clone()).max_decoding_message_size(LIST)
     }
 

@@ -1,6 +1,7 @@
 //! From a URL to a channel.
 
 use super::ClientError;
+use super::careful::Careful;
 use crate::config::{UpstreamEntry, UpstreamTls};
 use crate::security::{ClientSecurity, SecurityError};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,7 +17,7 @@ use tokio_util::either::Either;
 use tonic::Request;
 use tonic::codegen::http::Uri;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 /// A stream's flow-control window: several of the largest messages, so that a round trip does not stop the sender.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -61,7 +62,7 @@ pub(super) fn plain(url: &str) -> UpstreamEntry {
 /// it carries.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
-    pub(super) channel: Channel,
+    pub(super) channel: Careful,
     security: ClientSecurity,
 }
 
@@ -92,7 +93,10 @@ impl Link {
             .max_frame_size(FRAME)
             .http2_max_header_list_size(HEADERS)
             .connect_with_connector_lazy(dial);
-        Ok(Link { channel, security })
+        Ok(Link {
+            channel: Careful(channel),
+            security,
+        })
     }
 
     /// A request that says who we are, with the token as its file has it now.

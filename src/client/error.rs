@@ -11,6 +11,9 @@ use tonic_types::StatusExt as _;
 /// The longest pause that a server can ask for: one that asks for more is wrong or hostile.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
+/// Characters of a server's words that are shown.
+const LONGEST_WORDS: usize = 1000;
+
 /// A call to a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -34,7 +37,7 @@ pub enum ClientError {
         problem: String,
     },
     /// The server answered with an error.
-    #[error("{url}: {}", .status.message())]
+    #[error("{url}: {}", plain(.status.message()))]
     Answer {
         /// The server.
         url: String,
@@ -42,7 +45,7 @@ pub enum ClientError {
         status: Box<Status>,
     },
     /// The server sent what this build does not accept.
-    #[error("{url}: {source}")]
+    #[error("{url}: {}", plain(&.source.to_string()))]
     Wire {
         /// The server.
         url: String,
@@ -51,13 +54,19 @@ pub enum ClientError {
     },
 }
 
+/// What a server said, as one line that a terminal only shows: it may be anyone's words.
+fn plain(words: &str) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    words.chars().take(LONGEST_WORDS).map(visible).collect()
+}
+
 impl ClientError {
     pub(super) fn from_status(url: &str, status: Status) -> ClientError {
         // A status that the peer sent has no source; one that stands for a lost connection has.
         match transport_problem(&status) {
             Some(problem) => ClientError::Unreachable {
                 url: url.to_owned(),
-                problem,
+                problem: plain(&problem),
             },
             None => ClientError::Answer {
                 url: url.to_owned(),

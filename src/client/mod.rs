@@ -3,6 +3,7 @@
 //! They know the wire and the model and nothing else: `replica` stands on [`Upstream`].
 
 mod admin;
+mod careful;
 mod endpoint;
 mod error;
 mod upstream;

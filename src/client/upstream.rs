@@ -1,5 +1,6 @@
 //! A replica's connection to its upstream.
 
+use super::careful::Careful;
 use super::endpoint::{Link, plain};
 use super::{Admin, ClientError};
 use crate::config::UpstreamEntry;
@@ -11,7 +12,6 @@ use tokio::sync::mpsc::Receiver;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 /// One HTTP/2 connection to a server; cheap to clone, and shared by all of its clones. It connects when it is first used
 /// and connects again by itself when it was lost; each call says if that failed.
@@ -36,7 +36,7 @@ impl Upstream {
         })
     }
 
-    fn client(&self) -> ReplicationServiceClient<Channel> {
+    fn client(&self) -> ReplicationServiceClient<Careful> {
         ReplicationServiceClient::new(self.link.channel.clone())
     }
 

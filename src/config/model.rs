@@ -322,7 +322,7 @@ pub struct ReplicaOptions {
     pub scrub_interval: Option<Duration>,
     /// Bytes of the copy's log from which short pauses try to begin it anew.
     pub wal_soft_limit: u64,
-    /// Bytes of the copy's log from which applying waits for readers.
+    /// Bytes of the copy's log from which nothing is applied before readers end.
     pub wal_hard_limit: u64,
     /// Mode of a new file, such as 0o640.
     pub mode: u32,

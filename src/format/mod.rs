@@ -3,6 +3,7 @@
 //! Everything here is a function of bytes. Input is never trusted: parsers answer arbitrary
 //! bytes with an error, never with a panic.
 
+pub mod base64;
 pub mod commits;
 pub mod dbheader;
 pub mod dbsum;

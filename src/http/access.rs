@@ -1,6 +1,6 @@
 //! Who may look: the token of a request, as a program or a browser sends it.
 
-use super::base64;
+use crate::format::base64;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 

@@ -7,7 +7,6 @@
 //! ```
 
 mod access;
-mod base64;
 mod collect;
 mod collect_server;
 mod encode;

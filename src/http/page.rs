@@ -1,7 +1,7 @@
 //! The status page: one file, no network. Its script and its style are named by their hashes in the policy, so that a
 //! browser runs nothing else, whatever a database is called.
 
-use super::base64;
+use crate::format::base64;
 use sha2::{Digest as _, Sha256};
 
 const HTML: &str = include_str!("page/page.html");

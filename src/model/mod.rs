@@ -1,10 +1,12 @@
 //! The words that all parts share: a point in a history, the messages of a stream, the state of a database.
 //! No I/O, and no generated types: those stop at `wire`.
 
+mod long_work;
 mod message;
 mod metrics;
 mod status;
 
+pub use long_work::{LongWork, Told};
 pub use message::{
     Chunk, Codec, Commit, CopyBegin, CopyMessage, CopyRequest, Follows, Hello, Message,
     SnapshotBegin, SnapshotEnd, SnapshotPages, StreamStart,

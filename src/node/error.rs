@@ -22,6 +22,9 @@ pub enum NodeError {
     /// Two databases of one name, or one file twice.
     #[error("{0}")]
     Clash(String),
+    /// The system allows too few open files.
+    #[error("{0}")]
+    Descriptors(String),
     /// The server failed.
     #[error(transparent)]
     Serve(#[from] ServeError),

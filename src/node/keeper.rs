@@ -1,6 +1,7 @@
 //! Keeps what runs as it should be: what the directories and upstreams have, and what the configuration says now.
 
 use super::databases::{self, Changed, Databases};
+use super::descriptors;
 use super::finder::News;
 use super::finding::Place;
 use super::places::Places;
@@ -31,7 +32,7 @@ pub struct Keeper {
     places: Places,
     news: mpsc::Receiver<News>,
     settled: watch::Sender<bool>,
-    /// Clashes that were logged.
+    /// Clashes, and what else leaves databases out, that were logged.
     said: BTreeSet<String>,
 }
 
@@ -95,9 +96,10 @@ impl Keeper {
     }
 
     fn reconcile(&mut self) -> Changed {
-        let (plan, clashes): (Plan, Vec<String>) =
+        let (mut plan, clashes): (Plan, Vec<String>) =
             plan::plan(&self.config.entries, self.places.found());
-        let clashes: BTreeSet<String> = clashes.into_iter().collect();
+        let mut clashes: BTreeSet<String> = clashes.into_iter().collect();
+        clashes.extend(descriptors::fit(&mut plan, descriptors::allowed()));
         for clash in clashes.difference(&self.said) {
             tracing::warn!("{clash}");
         }

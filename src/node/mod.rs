@@ -12,6 +12,7 @@
 mod announce;
 mod application;
 mod databases;
+mod descriptors;
 mod directory;
 mod error;
 mod finder;
@@ -68,8 +69,12 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
     let listener = security::bind(&options.listen, "--listen", tls, options.insecure).await?;
     let second = second_port::bind(&options).await?;
     let upstreams = databases::connect(&config, &HashMap::new())?;
-    if let Some(clash) = plan::plan(&config.entries, &HashMap::new()).1.pop() {
+    let (mut named, mut clashes) = plan::plan(&config.entries, &HashMap::new());
+    if let Some(clash) = clashes.pop() {
         return Err(NodeError::Clash(clash));
+    }
+    if let Some(problem) = descriptors::fit(&mut named, descriptors::allowed()) {
+        return Err(NodeError::Descriptors(problem));
     }
     let registry = Registry::new(options.max_staleness);
     let databases = Databases::new(registry.clone(), server_id(&options), upstreams);

@@ -53,6 +53,22 @@ impl Spec {
             }
         }
     }
+
+    /// The same database, only shown.
+    pub fn refused(&self, reason: &str) -> Spec {
+        let (role, upstream) = match self {
+            Spec::Primary { .. } => (Role::Primary, String::new()),
+            Spec::Replica { upstream, .. } => (Role::Replica, upstream.url.clone()),
+            Spec::Shown { .. } => return self.clone(),
+        };
+        Spec::Shown {
+            path: self.path().to_owned(),
+            role,
+            upstream,
+            orphan: false,
+            reason: reason.to_owned(),
+        }
+    }
 }
 
 /// Databases by name.

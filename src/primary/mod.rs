@@ -131,7 +131,7 @@ impl Primary {
     /// What it is doing.
     pub fn status(&self) -> DatabaseStatus {
         let shared = &self.shared;
-        let (state, reason) = shared.state();
+        let (state, reason) = shared.state_now();
         let point = shared.hub.tip_now();
         let log = LiveLog::path_of(&shared.config.path);
         DatabaseStatus {
@@ -157,7 +157,7 @@ impl Primary {
 
     /// Its state; it is never stale.
     pub fn pulse(&self) -> (DatabaseState, f64) {
-        (self.shared.state().0, 0.0)
+        (self.shared.pulse(), 0.0)
     }
 
     /// Its counters.

@@ -5,12 +5,17 @@
 
 use super::wake::{FileWatch, Wake, allow_short_sleeps};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// The shortest sleep between two looks.
 const SHORTEST: Duration = Duration::from_micros(30);
 /// The longest sleep between two looks before inotify takes over: half of it is lag, at each commit; less costs CPU.
 const LONGEST: Duration = Duration::from_micros(60);
+/// Databases of this process that may look that often at one time. Where more are written to, each looks the less often: all
+/// together they never take more of the processor than these would.
+const FEW: usize = 4;
 /// Without a commit for this long, the thread waits for the file system to tell it.
 const QUIET: Duration = Duration::from_secs(1);
 /// inotify may miss (a directory that was replaced), and a checkpoint that writes nothing any more ends unseen. So looks go
@@ -19,13 +24,25 @@ const QUIET: Duration = Duration::from_secs(1);
 const FALLBACK: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(4)];
 /// A look each 10 ms costs 0.2% of a core.
 const UNTOLD: Duration = Duration::from_millis(10);
+/// Commits in a row that nobody told of, after which nobody is trusted to: some filesystems tell of nothing.
+const MISSES: u32 = 3;
+
+/// How many of this process look often now.
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
 
 /// The waiting of one capture thread.
 pub struct Notice {
     files: [PathBuf; 2],
     last_event: Instant,
+    /// Something was written, and the quiet time after it is not over. Not so at the start: a process that begins with
+    /// hundreds of databases must not look at all of them often.
+    looking: bool,
     sleep: Duration,
     told: Option<FileWatch>,
+    /// The last wait for the file system ended without a word.
+    untold: bool,
+    /// Commits in a row that came to light by such a look.
+    misses: u32,
 }
 
 impl Notice {
@@ -35,21 +52,35 @@ impl Notice {
         Notice {
             files: [database.to_owned(), log.to_owned()],
             last_event: Instant::now(),
+            looking: false,
             sleep: SHORTEST,
             told: None,
+            untold: false,
+            misses: 0,
         }
+    }
+
+    fn look_often(&mut self, often: bool) {
+        match (self.looking, often) {
+            (false, true) => drop(LOOKING.fetch_add(1, Relaxed)),
+            (true, false) => drop(LOOKING.fetch_sub(1, Relaxed)),
+            _ => {}
+        }
+        self.looking = often;
     }
 
     /// Something happened: look often from now on.
     pub fn active(&mut self) {
+        self.misses += u32::from(std::mem::take(&mut self.untold));
+        self.look_often(true);
         self.last_event = Instant::now();
-        self.sleep = SHORTEST;
+        self.sleep = SHORTEST * crowd();
         self.told = None;
     }
 
-    /// True once nothing was written for [`QUIET`].
+    /// True once nothing was written for [`QUIET`], or nothing yet.
     pub fn is_quiet(&self) -> bool {
-        self.last_event.elapsed() >= QUIET
+        !self.looking || self.last_event.elapsed() >= QUIET
     }
 
     /// Waits until it is time to look again, or `wake` was called. `unchanged` is asked once more after the file system
@@ -57,23 +88,64 @@ impl Notice {
     pub fn wait(&mut self, wake: &Wake, unchanged: impl Fn() -> bool) {
         if !self.is_quiet() {
             wake.wait(self.sleep);
-            self.sleep = (self.sleep + self.sleep / 16).min(LONGEST);
+            self.sleep = (self.sleep + self.sleep / 16).min(LONGEST * crowd());
             return;
         }
+        self.look_often(false);
         if self.told.is_none() {
             self.told = FileWatch::new(&self.files, wake.signal());
         }
         if !unchanged() {
             return;
         }
-        if self.told.is_none() {
+        if self.told.is_none() || self.misses >= MISSES {
             wake.wait(UNTOLD);
             return;
         }
         let [shortest, longest] = FALLBACK;
         let patience = (self.last_event.elapsed() / 8).clamp(shortest, longest);
+        let begun = Instant::now();
         if wake.wait(patience) {
+            self.misses = 0;
             self.active();
+        } else {
+            self.untold = begun.elapsed() >= patience;
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_never_tells_is_not_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("db");
+        std::fs::write(&file, "").expect("a file");
+        let mut notice = Notice::new(&file, &file);
+        let wake = Wake::new();
+        for missed in 0..=MISSES {
+            let quiet = Instant::now().checked_sub(QUIET);
+            notice.last_event = quiet.expect("a clock that began earlier");
+            let begun = Instant::now();
+            notice.wait(&wake, || true);
+            let patient = begun.elapsed() >= FALLBACK[0];
+            assert_eq!(patient, missed < MISSES, "after {missed}");
+            // A commit is found that nobody told of.
+            notice.active();
+        }
+    }
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        self.look_often(false);
+    }
+}
+
+/// By how much looks are further apart than those of a few databases.
+fn crowd() -> u32 {
+    let times = LOOKING.load(Relaxed) / FEW;
+    u32::try_from(times).unwrap_or(u32::MAX).clamp(1, 1000)
 }

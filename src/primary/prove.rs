@@ -138,6 +138,8 @@ impl Attaching<'_> {
         self.sums.commit(file_pages);
         while !self.sums.is_scanned() {
             self.sums.scan_step(&self.candidate.raw).map_err(text)?;
+            let (done, total) = self.sums.scanned_bytes();
+            self.shared.note_reading(done, total);
             let seen = observe(&self.index)?;
             let written = u64::from(seen.frames) * u64::from(known.page_size);
             if written > PROOF_LOG_BYTES || self.shared.is_stopping() {

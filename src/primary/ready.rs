@@ -26,6 +26,8 @@ impl Session {
             if let Err(error) = self.capture.sums.scan_step(&self.capture.raw) {
                 return Some(Some(End::Again(error.to_string())));
             }
+            let (done, total) = self.capture.sums.scanned_bytes();
+            self.shared.note_reading(done, total);
             // From here on one more round is needed: it captures all that was in the log when the scan ended.
             self.scanned = self.capture.sums.is_scanned();
             return None;

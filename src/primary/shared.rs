@@ -8,10 +8,11 @@ use super::shadow::Layout;
 use super::wake::Wake;
 use crate::disk::File;
 use crate::format::position::Position;
-use crate::model::{DatabaseState, Meters, Point, SnapshotBegin};
+use crate::model::{DatabaseState, LongWork, Meters, Point, SnapshotBegin};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// An answer that a caller waits for.
@@ -95,6 +96,7 @@ pub struct Shared {
     requests: Mutex<Option<VecDeque<Request>>>,
     waiting: AtomicBool,
     state: Mutex<(DatabaseState, String)>,
+    reading: Mutex<Option<(LongWork, String)>>,
     stopping: AtomicBool,
     draining: Mutex<Option<Option<Position>>>,
     /// The database file; see [`SnapshotStart::file`].
@@ -127,6 +129,7 @@ impl Shared {
             requests: Mutex::new(Some(VecDeque::new())),
             waiting: AtomicBool::new(false),
             state: Mutex::new((DatabaseState::Starting, "has just begun".into())),
+            reading: Mutex::new(None),
             stopping: AtomicBool::new(false),
             draining: Mutex::new(None),
             raw: Mutex::new(None),
@@ -172,13 +175,46 @@ impl Shared {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// What it is doing, without the reason.
+    pub fn pulse(&self) -> DatabaseState {
+        lock(&self.state).0
+    }
+
     /// What the database is doing, and why.
     pub fn state(&self) -> (DatabaseState, String) {
         lock(&self.state).clone()
     }
 
+    /// How far reading the database is, in bytes. Status says so until the state is another, and the log now and then.
+    pub fn note_reading(&self, done: u64, total: u64) {
+        let mut reading = lock(&self.reading);
+        let now = Instant::now();
+        let (work, text) = reading.get_or_insert_with(|| (LongWork::begin(now), String::new()));
+        if let Some(told) = work.at(done, total, now) {
+            if told.line {
+                let name = &self.config.name;
+                tracing::info!(database = %name, "reading of {name}: {}", told.text);
+            }
+            *text = told.text;
+        }
+    }
+
+    /// What the database is doing, and why, and how far it is.
+    pub fn state_now(&self) -> (DatabaseState, String) {
+        let (state, reason) = self.state();
+        match &*lock(&self.reading) {
+            Some((_, text)) if state == DatabaseState::Starting && !text.is_empty() => {
+                (state, format!("{reason}: {text}"))
+            }
+            _ => (state, reason),
+        }
+    }
+
     /// Sets it; each change is one line in the log.
     pub fn set_state(&self, state: DatabaseState, reason: &str) {
+        if state != DatabaseState::Starting {
+            *lock(&self.reading) = None;
+        }
         let mut current = lock(&self.state);
         if current.0 == state && current.1 == reason {
             return;

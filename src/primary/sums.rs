@@ -103,6 +103,14 @@ impl Sums {
         self.scan.is_none()
     }
 
+    /// Bytes of the file that were looked at, and in all.
+    pub fn scanned_bytes(&self) -> (u64, u64) {
+        let bytes = |pages: u32| u64::from(pages) * u64::from(self.page_size);
+        let total = bytes(self.page_count);
+        let done = self.scan.map_or(total, |next| bytes(next - 1));
+        (done, total)
+    }
+
     /// The checksum at the last commit; right only after the scan (see above).
     pub fn sum(&self) -> DbSum {
         self.sum

@@ -2,6 +2,8 @@
 
 use super::checkpointer::{Checkpointer, Done};
 use super::copy::CopyView;
+use super::error::ApplyError;
+use super::house::note_done;
 use super::local::{Local, LocalError, PageRef};
 use super::machine::{Action, Machine, Pages, StreamError};
 use super::open::{OpenError, Opened, open_local};
@@ -11,55 +13,11 @@ use super::shared::Shared;
 use crate::disk::{self, File};
 use crate::model::Message;
 use crate::ownership;
-use crate::sqlite::{ViewError, WalIndex};
+use crate::sqlite::WalIndex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-
-/// Why a message could not be applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The stream cannot be believed.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// The local database failed.
-    #[error(transparent)]
-    Local(#[from] LocalError),
-    /// The local database cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// A state could not be held for someone who reads the copy.
-    #[error(transparent)]
-    View(#[from] ViewError),
-    /// The local log is at its hard limit.
-    #[error(
-        "the local log is at its limit (wal-hard-limit); the stream has ended, and begins again once the log can"
-    )]
-    Full,
-}
-
-impl From<disk::DiskError> for ApplyError {
-    fn from(error: disk::DiskError) -> ApplyError {
-        ApplyError::Local(LocalError::Disk(error))
-    }
-}
-
-impl ApplyError {
-    /// True if only a snapshot heals it.
-    pub fn is_diverged(&self) -> bool {
-        match self {
-            ApplyError::Stream(error) => matches!(error, StreamError::Diverged(_)),
-            ApplyError::Local(error) => error.is_diverged(),
-            ApplyError::Open(_) | ApplyError::View(_) | ApplyError::Full => false,
-        }
-    }
-
-    /// True if the files that are open are not those at the path any more: they must be opened again.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, ApplyError::Local(LocalError::Gone { .. }))
-    }
-}
 
 enum Seed {
     None,
@@ -69,27 +27,25 @@ enum Seed {
 
 /// Everything that the thread owns.
 pub struct Applier {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     directory: PathBuf,
-    machine: Machine,
+    pub(super) machine: Machine,
     record: Record,
     // Before `local`: its connection must be closed before `local` closes a descriptor of the database file.
-    checkpointer: Option<Checkpointer>,
-    local: Option<Local>,
+    pub(super) checkpointer: Option<Checkpointer>,
+    pub(super) local: Option<Local>,
     seed: Seed,
     durable: Option<Durable>,
-    done: (Sender<Done>, Receiver<Done>),
-    policy: super::restart::Policy,
-    scrub: super::scrub::Scrub,
-    last_sync: Instant,
+    pub(super) done: (Sender<Done>, Receiver<Done>),
+    pub(super) policy: super::restart::Policy,
+    pub(super) scrub: super::scrub::Scrub,
+    pub(super) last_sync: Instant,
     /// Bytes that became visible since the house was kept last.
-    unkept: u64,
+    pub(super) unkept: u64,
 }
 
 /// How long a page-size change waits for readers that use the log, before it gives way and tries later.
 const SEED_PATIENCE: Duration = Duration::from_secs(10);
-/// The durable position is at most this old while commits come in.
-const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// A larger message takes long enough that another thread is worth its wake-up.
 const AT_ONCE: u64 = 64 << 10;
 /// Applied at once, then the house is kept.
@@ -103,7 +59,14 @@ impl Applier {
         }
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let durable = Durable::open(&directory)?;
-        let opened = open_local(&shared.config.path, &directory, &mut record, durable.mark())?;
+        let published = durable.published();
+        let path = &shared.config.path;
+        let size = disk::metadata("db.stat", path).map_or(0, |m| m.len());
+        shared.work_began("verification", size);
+        let grew = |bytes| shared.work_grew(bytes);
+        let opened = open_local(path, &directory, &mut record, durable.mark(), &grew);
+        shared.work_ended();
+        let opened = opened?;
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
         let scrub = super::scrub::Scrub::new(config.scrub_interval);
@@ -139,6 +102,9 @@ impl Applier {
             applier.machine = Machine::new(mark, proven);
             applier.adopt(*local)?;
             if let (Some(mark), true) = (mark, proven) {
+                if published == Some(mark) {
+                    applier.shared.note_durable(mark.point.position);
+                }
                 applier.shared.applied(&mark.point, false);
             }
         }
@@ -146,7 +112,7 @@ impl Applier {
     }
 
     fn adopt(&mut self, local: Local) -> Result<(), ApplyError> {
-        let wal = local.log().file().try_clone("wal.clone")?;
+        let wal = local.log().file().clone();
         let durable = match self.durable.take() {
             Some(durable) => durable,
             None => Durable::open(&self.directory)?,
@@ -175,15 +141,6 @@ impl Applier {
     pub fn request(&mut self) -> (Option<Mark>, String) {
         self.machine.connected();
         (self.machine.local(), self.record.id.clone())
-    }
-
-    /// Looks whether a stream may begin: not onto a log that is at its limit, which a restart of the process leaves so.
-    pub fn make_room(&mut self) -> Result<(), ApplyError> {
-        self.keep_house(false)?;
-        match self.shared.is_held() {
-            true => Err(ApplyError::Full),
-            false => Ok(()),
-        }
     }
 
     /// Applies one message. After an error the stream must end; nothing half-done is left.
@@ -246,6 +203,7 @@ impl Applier {
     /// The stream ended. What was not published is forgotten.
     pub fn disconnected(&mut self) {
         self.seed = Seed::None;
+        self.shared.work_ended();
         if let Some(local) = &mut self.local
             && let Err(error) = local.abandon()
         {
@@ -254,7 +212,7 @@ impl Applier {
         self.machine.connected();
     }
 
-    fn give_up_pending(&mut self, error: &ApplyError) {
+    pub(super) fn give_up_pending(&mut self, error: &ApplyError) {
         self.disconnected();
         if error.is_diverged() {
             self.machine.forget_local();
@@ -264,7 +222,8 @@ impl Applier {
     fn begin_snapshot(&mut self, page_size: u32, page_count: u32) -> Result<(), ApplyError> {
         let name = &self.shared.config.name;
         tracing::info!(database = %name, pages = page_count, page_size, "receiving snapshot");
-        self.shared.snapshot_began();
+        let bytes = u64::from(page_count) * u64::from(page_size);
+        self.shared.snapshot_began(bytes);
         let Some(local) = &mut self.local else {
             let mode = self.shared.config.mode;
             self.seed = Seed::Fresh(Box::new(FreshSeed::begin(
@@ -304,6 +263,7 @@ impl Applier {
     }
 
     fn append(&mut self, pages: &Pages) -> Result<(), ApplyError> {
+        self.shared.work_grew(pages.bytes.len() as u64);
         if let Seed::Fresh(seed) = &mut self.seed {
             return Ok(seed.append(pages)?);
         }
@@ -390,69 +350,6 @@ impl Applier {
         self.unkept += bytes.max(1) as u64;
     }
 
-    /// Work between messages: what the checkpointer did, checkpoints, the log's restart, syncs, the scrub.
-    pub fn tick(&mut self, idle: bool) -> Result<(), ApplyError> {
-        let result = self.keep_house(idle);
-        if let Err(error) = &result {
-            self.give_up_pending(error);
-        }
-        result
-    }
-
-    fn keep_house(&mut self, idle: bool) -> Result<(), ApplyError> {
-        self.unkept = 0;
-        while let Ok(done) = self.done.1.try_recv() {
-            note_done(&self.shared, &mut self.checkpointer, done);
-        }
-        let at_rest = !self.machine.in_snapshot();
-        if let (Some(local), Some(checkpointer)) = (&mut self.local, &mut self.checkpointer) {
-            if let (Some(mark), true) = (self.machine.local(), at_rest)
-                && !checkpointer.syncing
-                && self.last_sync.elapsed() >= SYNC_INTERVAL
-                && self.shared.durable() != Some(mark.point.position)
-            {
-                self.last_sync = Instant::now();
-                checkpointer.sync(mark);
-            }
-            if at_rest {
-                let shared = self.shared.clone();
-                let wait = |checkpointer: &mut Checkpointer, patience| {
-                    if let Ok(done) = self.done.1.recv_timeout(patience) {
-                        note_one(&shared, checkpointer, done);
-                    }
-                };
-                let full = self.policy.run(local, checkpointer, &self.shared, wait)?;
-                self.shared.note_wal(local.log().bytes());
-                if full != self.shared.is_held() {
-                    self.shared.set_held(full);
-                    if full {
-                        return Err(ApplyError::Full);
-                    }
-                }
-            }
-            self.shared.note_wal(local.log().bytes());
-            if idle && at_rest && self.machine.local().is_some() {
-                local.check_files()?;
-                local.check_untouched()?;
-                self.scrub.step(local, &self.shared)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// True if nothing is due before something comes.
-    pub fn is_calm(&self) -> bool {
-        let Some(local) = &self.local else {
-            return true;
-        };
-        let settled = |c: &Checkpointer| !c.checkpointing && !c.syncing;
-        let durable = self.machine.local().map(|mark| mark.point.position);
-        self.checkpointer.as_ref().is_none_or(settled)
-            && (durable.is_none() || self.shared.durable() == durable)
-            && self.policy.is_calm(local)
-            && self.scrub.is_resting()
-    }
-
     /// Holds the state that readers see now. The caller is the only one who publishes.
     pub fn view(&self, index: WalIndex) -> Result<CopyView, ApplyError> {
         let path = || self.shared.config.path.clone();
@@ -521,32 +418,4 @@ fn page_refs(pages: &Pages, page_size: u32) -> Vec<PageRef<'_>> {
             page: &pages.bytes[p.at..p.at + size],
         })
         .collect()
-}
-
-fn note_done(shared: &Shared, checkpointer: &mut Option<Checkpointer>, done: Done) {
-    if let Some(checkpointer) = checkpointer {
-        note_one(shared, checkpointer, done);
-    }
-}
-
-fn note_one(shared: &Shared, checkpointer: &mut Checkpointer, done: Done) {
-    match done {
-        Done::Checkpoint(result) => {
-            checkpointer.checkpointing = false;
-            shared.note_fault(
-                "checkpoint",
-                result.err().filter(|e| !e.is_busy()).map(|e| e.to_string()),
-            );
-        }
-        Done::Sync(result) => {
-            checkpointer.syncing = false;
-            match result {
-                Ok(mark) => {
-                    shared.note_durable(mark.point.position);
-                    shared.note_fault("sync", None);
-                }
-                Err(error) => shared.note_fault("sync", Some(error.to_string())),
-            }
-        }
-    }
 }

@@ -4,6 +4,7 @@ use super::record::{Durable, Mark};
 use crate::disk::{self, Errands, File};
 use crate::sqlite::{SqliteError, checkpoint_connection};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Orders that may wait: one of each kind, and those that nobody waits for.
 const QUEUE: usize = 16;
@@ -38,7 +39,7 @@ impl Checkpointer {
     pub fn new(
         name: &str,
         database: &Path,
-        wal: File,
+        wal: Arc<File>,
         mut durable: Durable,
         done: impl Fn(Done) + Send + 'static,
     ) -> Checkpointer {

@@ -42,7 +42,7 @@ pub fn detach_offline(path: &Path) -> Result<Option<Position>, DetachError> {
         local,
         mark,
         proven,
-    } = open_local(path, &directory, &mut record, durable)?
+    } = open_local(path, &directory, &mut record, durable, &|_| {})?
     else {
         return Err(DetachError::Nothing(path.display().to_string()));
     };

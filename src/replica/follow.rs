@@ -33,7 +33,7 @@ pub(super) enum Refusal {
 /// Between two looks around while something is due.
 const TICK: Duration = Duration::from_millis(100);
 /// The same while nothing is: whether the files are still there, and untouched. About; see [`jitter`].
-const CALM: Duration = Duration::from_secs(2);
+const CALM: Duration = Duration::from_secs(4);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// Packed bytes that wait for the applier at most.

@@ -6,6 +6,7 @@ use crate::format::wal::{
 };
 use crate::format::walindex::IndexHeader;
 use std::path::Path;
+use std::sync::Arc;
 
 /// One page to append.
 pub struct NewFrame<'a> {
@@ -19,7 +20,7 @@ pub struct NewFrame<'a> {
 
 /// The WAL file of the local database.
 pub struct Log {
-    file: File,
+    file: Arc<File>,
     header: WalHeader,
     header_written: bool,
     committed: u32,
@@ -32,7 +33,7 @@ pub struct Log {
 impl Log {
     /// Opens the file that SQLite has made and, where it holds frames, recovered to `index`.
     pub fn open(wal: &Path, index: &IndexHeader, page_size: u32) -> disk::Result<Log> {
-        let file = File::open_rw("wal.open", wal)?;
+        let file = Arc::new(File::open_rw("wal.open", wal)?);
         let mut bytes = [0; WAL_HEADER_SIZE];
         let read = file.read_at("wal.read", &mut bytes, 0)?;
         let on_disk = (read == WAL_HEADER_SIZE)
@@ -62,7 +63,7 @@ impl Log {
     }
 
     /// The file, for its syncs.
-    pub fn file(&self) -> &File {
+    pub fn file(&self) -> &Arc<File> {
         &self.file
     }
 
@@ -131,6 +132,11 @@ impl Log {
         self.next += count;
         self.cksum = cksum;
         Ok(())
+    }
+
+    /// Gives the buffer's memory back.
+    pub fn rest(&mut self) {
+        self.buffer = Vec::new();
     }
 
     /// All appended frames are visible now.

@@ -45,12 +45,14 @@ pub enum OpenError {
     Local(#[from] LocalError),
 }
 
-/// Opens the database at `path`. `durable` is the state that must at least be in it.
+/// Opens the database at `path`. `durable` is the state that must at least be in it; `grew` hears of the bytes that were
+/// verified.
 pub fn open_local(
     path: &Path,
     directory: &Path,
     record: &mut Record,
     durable: Option<Mark>,
+    grew: &dyn Fn(u64),
 ) -> Result<Opened, OpenError> {
     let db = match File::open_rw("db.open", path) {
         Ok(db) => db,
@@ -85,7 +87,7 @@ pub fn open_local(
         }
         Err(error) => return Err(error.into()),
     };
-    local.scan()?;
+    local.scan(grew)?;
     let (mark, proven) = locate(&mut local, record, durable)?;
     Ok(Opened::Database {
         local: Box::new(local),

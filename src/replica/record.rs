@@ -191,6 +191,14 @@ impl Durable {
         self.slots.newest_first().next()
     }
 
+    /// The same, if `position` says it, too: then a start has nothing to make durable.
+    pub fn published(&self) -> Option<Mark> {
+        let text = disk::read_if_exists("position.read", &self.directory.join("position"));
+        let text = String::from_utf8(text.ok()??).ok()?;
+        self.mark()
+            .filter(|mark| text.trim_end() == mark.point.position.to_string())
+    }
+
     /// Names a durable state: the caller has synced what it stands on. Then publishes it in `position`.
     pub fn note(&mut self, mark: Mark) -> disk::Result<()> {
         self.slots.write("durable.write", mark)?;

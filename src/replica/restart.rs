@@ -6,8 +6,8 @@
 //! ends, so that what cannot be taken does not lie in a connection that other databases share, and begins again when the
 //! log did. Status says who is in the way.
 
-use super::applier::ApplyError;
 use super::checkpointer::Checkpointer;
+use super::error::ApplyError;
 use super::local::Local;
 use super::shared::Shared;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Looks for damage in the file itself, a megabyte at a time while nothing else is to do.
 
-use super::applier::ApplyError;
+use super::error::ApplyError;
 use super::local::{Local, LocalError};
 use super::shared::Shared;
 use crate::format::dbheader::lock_page;

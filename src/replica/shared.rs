@@ -4,7 +4,7 @@ use super::ReplicaConfig;
 use super::lag::Lag;
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
-use crate::model::{DatabaseState, DatabaseStatus, LogHolder, Meters, Point, Role};
+use crate::model::{DatabaseState, DatabaseStatus, LogHolder, LongWork, Meters, Point, Role, Told};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +38,7 @@ struct Inner {
     last_open_failure: String,
     state: DatabaseState,
     reason: String,
+    work: Option<Work>,
     faults: BTreeMap<&'static str, String>,
     received: Option<Position>,
     durable: Option<Position>,
@@ -50,6 +51,35 @@ struct Inner {
     apply_lag_seconds: f64,
 }
 
+/// Long work that is under way.
+struct Work {
+    work: LongWork,
+    what: &'static str,
+    done: u64,
+    total: u64,
+    /// How far it is, for status.
+    text: String,
+}
+
+impl Work {
+    fn new(what: &'static str, total: u64) -> Work {
+        Work {
+            work: LongWork::begin(Instant::now()),
+            what,
+            done: 0,
+            total,
+            text: String::new(),
+        }
+    }
+
+    fn add(&mut self, bytes: u64) -> Option<Told> {
+        self.done += bytes;
+        let told = self.work.at(self.done, self.total, Instant::now())?;
+        self.text.clone_from(&told.text);
+        Some(told)
+    }
+}
+
 impl Shared {
     pub(super) fn new(config: ReplicaConfig) -> Shared {
         let inner = Inner {
@@ -58,6 +88,7 @@ impl Shared {
             last_open_failure: String::new(),
             state: DatabaseState::Starting,
             reason: OPENING.to_owned(),
+            work: None,
             faults: BTreeMap::new(),
             received: None,
             durable: None,
@@ -169,7 +200,30 @@ impl Shared {
         self.caught_up.send_replace(false);
     }
 
-    pub(super) fn snapshot_began(&self) {
+    /// Long work begins, of about so many bytes.
+    pub(super) fn work_began(&self, what: &'static str, total: u64) {
+        self.lock().work = Some(Work::new(what, total));
+    }
+
+    /// So many bytes more are done of the work that is under way, if there is any.
+    pub(super) fn work_grew(&self, bytes: u64) {
+        let mut inner = self.lock();
+        let Some(work) = &mut inner.work else { return };
+        if let Some(told) = work.add(bytes)
+            && told.line
+        {
+            let name = &self.config.name;
+            tracing::info!(database = %name, "{} of {name}: {}", work.what, told.text);
+        }
+    }
+
+    /// It is over, or was given up.
+    pub(super) fn work_ended(&self) {
+        self.lock().work = None;
+    }
+
+    pub(super) fn snapshot_began(&self, bytes: u64) {
+        self.work_began("snapshot", bytes);
         let mut inner = self.lock();
         inner.snapshots += 1;
         inner.snapshot_began = Instant::now();
@@ -177,6 +231,7 @@ impl Shared {
     }
 
     pub(super) fn snapshot_ended(&self) {
+        self.work_ended();
         let began = self.lock().snapshot_began;
         self.meters.snapshots.time(began.elapsed());
     }
@@ -290,13 +345,15 @@ impl Shared {
         let point = *self.applied.borrow();
         let inner = self.lock();
         let now = Instant::now();
-        let mut reason = inner.reason.clone();
-        for fault in inner.faults.values() {
-            if !reason.is_empty() {
-                reason.push_str("; ");
-            }
-            reason.push_str(fault);
-        }
+        let work = inner.work.iter().map(|work| match work.text.as_str() {
+            "" if inner.reason.is_empty() => work.what.to_owned(),
+            "" => String::new(),
+            text => format!("{}: {text}", work.what),
+        });
+        let parts = std::iter::once(inner.reason.clone()).chain(work);
+        let parts = parts.chain(inner.faults.values().cloned());
+        let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+        let reason = parts.join("; ");
         DatabaseStatus {
             name: self.config.name.clone(),
             role: Role::Replica,

@@ -2,7 +2,8 @@
 //! nothing is asked, the task that receives the stream. A commit that comes alone is then visible without another thread's
 //! wake-up.
 
-use super::applier::{Applier, ApplyError};
+use super::applier::Applier;
+use super::error::ApplyError;
 use super::follow::{Refusal, Request};
 use super::shared::Shared;
 use super::{Command, CopyView, detach};
@@ -53,7 +54,7 @@ pub(super) fn at_once(worker: &Mutex<Worker>, message: Message) -> AtOnce {
     };
     if let (Message::Heartbeat { .. }, Some(applier)) = (&message, &mut worker.applier) {
         // Nothing is written.
-        let heard = applier.message(message);
+        let heard = applier.message_at_once(message).map(drop);
         return worker.judge(heard);
     }
     let ready = |applier: &Applier| applier.takes_at_once(&message);
@@ -218,10 +219,14 @@ impl Worker {
             if error.is_gone() {
                 // What is at the path now is found out when the next stream begins.
                 self.applier = None;
+                self.shared.set_held(false);
             }
         }
         let calm = self.applier.as_ref().is_none_or(Applier::is_calm);
         self.shared.set_calm(calm);
+        if let (true, Some(applier)) = (calm, &mut self.applier) {
+            applier.rest();
+        }
     }
 
     fn failed(&self, error: &ApplyError) {

@@ -5,6 +5,7 @@ mod file_view;
 mod index;
 mod view;
 
+pub use crate::sys::frugal_connections;
 pub use connect::{SqliteError, checkpoint_connection, index_connection};
 pub use file_view::FileView;
 pub use index::{CheckpointInfo, WalIndex};

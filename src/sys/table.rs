@@ -14,6 +14,9 @@ pub struct HashTable {
     map: MmapMut,
 }
 
+/// Most databases are small, and a process has hundreds of them: this is enough for 8 MiB of pages of 4 KiB. The kernel maps
+/// what lies around a page that is touched, so a larger one would be resident, too.
+const FIRST: u64 = 16 * 1024;
 /// Grown in steps, so that a growing database does not remap at each page.
 const STEP: u64 = 512 * 1024;
 
@@ -23,7 +26,7 @@ impl HashTable {
         let path = directory.join("pages.tmp");
         let file = File::create("pages.create", &path, 0o600)?;
         disk::remove_file("pages.unlink", &path)?;
-        let map = Self::map(&file, STEP)?;
+        let map = Self::map(&file, FIRST)?;
         Ok(HashTable { file, map })
     }
 

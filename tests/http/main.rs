@@ -4,6 +4,7 @@
 mod access;
 mod events;
 mod fake;
+mod inputs;
 mod limits;
 mod metrics;
 mod probes;

@@ -72,5 +72,21 @@ class Package(unittest.TestCase):
         self.assertFalse(os.path.exists(program))
 
 
+class Install(unittest.TestCase):
+    def test_cargo_install_gives_a_program_that_works(self):
+        require(shutil.which("cargo"), "cargo is missing")
+        # With the profile that the program under test was built with: then nothing is compiled twice.
+        profile = [] if os.sep + "release" + os.sep in WALCAST else ["--debug"]
+        with tempfile.TemporaryDirectory(prefix="walcast-install-") as root:
+            run("cargo", "install", "--path", ".", "--locked", "--root", root, *profile, cwd=ROOT)
+            program = os.path.join(root, "bin/walcast")
+            self.assertEqual(os.listdir(os.path.join(root, "bin")), ["walcast"])
+            self.assertEqual(run(program, "--version"), run(WALCAST, "--version"))
+            path = os.path.join(root, "a.yml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("dbs: [{path: app.db}]\n")
+            run(program, "config", "check", "--config", path)
+
+
 if __name__ == "__main__":
     unittest.main()

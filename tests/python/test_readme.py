@@ -180,7 +180,7 @@ class Documents(unittest.TestCase):
         known = {command: help_of(command) for command in commands if command != "help"}
         options = set(re.findall(r"--[a-z][a-z-]+", " ".join(known.values())))
         # Options of cargo in the README's first commands.
-        options.add("--release")
+        options.update(("--release", "--path", "--locked"))
         for name in ("README.md", "CHANGELOG.md", "docs/limits.md", "docs/formats.md", "docs/protocol.md"):
             for option in re.findall(r"--[a-z][a-z-]+", self.texts[name]):
                 self.assertIn(option, options, name)

@@ -1,5 +1,6 @@
 //! Security over real connections: certificates, tokens, limits, and what hostile peers send.
 
+mod answers;
 mod certs;
 mod documentation;
 #[allow(dead_code)]
@@ -7,6 +8,7 @@ mod documentation;
 mod fake;
 mod kit;
 mod limits;
+mod mistakes;
 mod process;
 #[allow(dead_code)]
 #[path = "../e2e/support/proxy.rs"]
@@ -17,5 +19,7 @@ mod requests;
 #[allow(dead_code)]
 #[path = "../rpc/running.rs"]
 mod running;
+mod second_port;
+mod stalled;
 mod tls;
 mod tokens;

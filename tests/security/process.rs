@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use walcast::security::ClientSecurity;
 
-const TOKEN: &str = "the-token-of-this-test-0123456789";
+pub const TOKEN: &str = "the-token-of-this-test-0123456789";
 /// For what takes a dead peer 15 s by design, on a machine that does much else.
 const LONG: Duration = Duration::from_secs(60);
 

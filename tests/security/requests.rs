@@ -9,17 +9,22 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request};
 use walcast::config::Limits;
 
-const METHODS: [&str; 10] = [
-    "ReplicationService/Stream",
-    "ReplicationService/ReportProgress",
-    "PositionService/GetPosition",
-    "PositionService/WatchPosition",
-    "PositionService/WaitForPosition",
-    "PositionService/ListDatabases",
-    "AdminService/ListReplicas",
-    "AdminService/PauseDatabase",
-    "AdminService/ResumeDatabase",
-    "AdminService/DetachDatabase",
+const METHODS: [&str; 15] = [
+    "walcast.v1.ReplicationService/Stream",
+    "walcast.v1.ReplicationService/ReportProgress",
+    "walcast.v1.ReplicationService/ReadCopy",
+    "walcast.v1.PositionService/GetPosition",
+    "walcast.v1.PositionService/WatchPosition",
+    "walcast.v1.PositionService/WaitForPosition",
+    "walcast.v1.PositionService/ListDatabases",
+    "walcast.v1.AdminService/ListReplicas",
+    "walcast.v1.AdminService/PauseDatabase",
+    "walcast.v1.AdminService/ResumeDatabase",
+    "walcast.v1.AdminService/DetachDatabase",
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
 /// Sends bytes as they are.
@@ -71,6 +76,8 @@ impl tonic::codec::Decoder for Raw {
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let text = prop_oneof![
         Just("app.db".to_owned()),
+        Just("copy.db".to_owned()),
+        Just("walcast.v1.PositionService".to_owned()),
         Just("../../etc/passwd".to_owned()),
         Just("/etc/passwd".to_owned()),
         Just("89abcdef01234567/0000000000000003:00000000000010f8".to_owned()),
@@ -115,7 +122,7 @@ fn requests_of_every_shape() {
     let channel = runtime.block_on(stage.server.channel());
     let seen = Mutex::new(std::collections::HashSet::new());
     let mut runner = TestRunner::new(Config {
-        cases: 400,
+        cases: 600,
         failure_persistence: None,
         ..Config::default()
     });
@@ -123,17 +130,22 @@ fn requests_of_every_shape() {
     runner
         .run(&strategy, |(method, message)| {
             let code = runtime.block_on(within(call(channel.clone(), METHODS[method], message)));
-            seen.lock().expect("codes").insert(code);
+            seen.lock().expect("codes").insert((METHODS[method], code));
             // A fault of ours would be one of these.
             prop_assert!(!matches!(code, Code::Unknown | Code::DataLoss), "{code:?}");
             Ok(())
         })
         .expect("no request harms");
     let seen = seen.into_inner().expect("codes");
-    assert!(
-        seen.contains(&Code::Ok) && seen.contains(&Code::InvalidArgument),
-        "{seen:?}"
-    );
+    for code in [Code::Ok, Code::InvalidArgument] {
+        assert!(seen.iter().any(|(_, seen)| *seen == code), "{seen:?}");
+    }
+    for method in METHODS {
+        assert!(
+            seen.iter().any(|(seen, _)| *seen == method),
+            "{method} was never called"
+        );
+    }
     // No request has named a path, and what the fakes were asked for are the names that exist.
     for start in stage.primary.starts.lock().expect("starts").iter() {
         assert_eq!(start.database, "app.db");
@@ -148,7 +160,7 @@ fn requests_of_every_shape() {
 async fn call(channel: tonic::transport::Channel, method: &str, message: Vec<u8>) -> Code {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.expect("a connection");
-    let path = PathAndQuery::from_maybe_shared(format!("/walcast.v1.{method}")).expect("a path");
+    let path = PathAndQuery::from_maybe_shared(format!("/{method}")).expect("a path");
     // A wait would take its time if the position is far.
     let mut request = Request::new(message);
     request.set_timeout(std::time::Duration::from_millis(500));

@@ -324,3 +324,64 @@ fn grants_that_nobody_can_mean_are_refused() {
     let token = Some(TokenSource::File("/nowhere/token".into()));
     assert!(wrong(Grant { token, ..good }).contains("/nowhere/token"));
 }
+
+/// Who was let in stays: neither a stream nor a report that is open notices that the token is another now.
+#[tokio::test]
+async fn a_token_changes_without_dropping_a_stream() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("token");
+    replace(&file, "the-first-token-of-this-test");
+    let allow = [Permission::Stream, Permission::Position];
+    let mut access = vec![grant("replica", "", &["app.db"], &allow)];
+    access[0].token = Some(TokenSource::File(file.clone()));
+    let stage = Stage::new(&options(None, access), Limits::default()).await;
+    let with = |token| entry(&stage.server.url(), None, None, Some(token));
+    let first = with("the-first-token-of-this-test");
+    let second = with("the-second-token-of-this-test");
+    let upstream: Upstream = upstream(&first);
+    let mut stream = within(upstream.stream(start("app.db")))
+        .await
+        .expect("a stream");
+    let hello = within(stream.next()).await;
+    assert!(matches!(hello, Some(Ok(walcast::model::Message::Hello(_)))));
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    let reporting = tokio::spawn(async move { upstream.report(receiver).await });
+    let report = |offset| walcast::model::Progress {
+        database: "app.db".into(),
+        replica_id: "id".into(),
+        session_id: "session".into(),
+        received: Some(crate::fake::at(offset)),
+        applied: None,
+        durable: None,
+        apply_lag_seconds: 0.0,
+    };
+    let reported = |count| {
+        let reports = stage.primary.reports.lock().expect("reports").len();
+        async move { (reports >= count).then_some(()) }
+    };
+    sender.send(report(0x20)).await.expect("an open call");
+    poll("the first report", || reported(1)).await;
+    replace(&file, "the-second-token-of-this-test");
+    poll("the second token", || async { ask(&second).await.ok() }).await;
+    let refused = ask(&first).await.expect_err("the first is gone");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    // A new stream with the old token is refused, and the open ones go on.
+    let refused = within(crate::kit::upstream(&first).stream(start("app.db"))).await;
+    assert_eq!(
+        refused.expect_err("it is too late").code(),
+        Code::Unauthenticated
+    );
+    sender.send(report(0x40)).await.expect("an open call");
+    poll("the second report", || reported(2)).await;
+    drop(sender);
+    within(reporting)
+        .await
+        .expect("no panic")
+        .expect("it ends in order");
+    // What the primary has to say still comes: here it is the end of the server, in order.
+    stage.server.shut_down();
+    assert!(
+        within(stream.next()).await.is_none(),
+        "an end without an error"
+    );
+}

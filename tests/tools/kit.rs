@@ -61,18 +61,36 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `walcast` with these arguments and waits for its address.
+    /// Starts `walcast` with these arguments, on any port, and waits for its address.
     pub fn start(args: &[&str]) -> Server {
         Server::start_with(args, |_| {})
     }
 
     /// The same, changed before it starts.
     pub fn start_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Server {
+        Server::spawn(args, |command| {
+            command.args(["--listen", "127.0.0.1:0"]);
+            change(command);
+        })
+    }
+
+    /// Where the arguments say.
+    pub fn start_at(args: &[&str]) -> Server {
+        Server::spawn(args, |_| {})
+    }
+
+    /// With a configuration whose paths are relative to this directory.
+    pub fn start_here(args: &[&str], directory: &Path) -> Server {
+        Server::spawn(args, |command| {
+            command.current_dir(directory);
+        })
+    }
+
+    fn spawn(args: &[&str], change: impl FnOnce(&mut Command)) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
+        command.args(args);
         change(&mut command);
         let mut child = command
-            .args(args)
-            .args(["--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

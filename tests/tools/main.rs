@@ -3,6 +3,8 @@
 mod backup;
 mod kit;
 mod logs;
+mod metrics;
 mod pages;
+mod progress;
 mod status;
 mod verify;

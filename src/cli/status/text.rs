@@ -1,6 +1,6 @@
 //! Status for people.
 
-use super::super::table::Table;
+use super::super::table::{Table, visible};
 use super::super::units::{show_seconds, show_size};
 use super::Entry;
 use crate::format::position::Position;
@@ -35,7 +35,8 @@ fn push_line(out: &mut String, line: Option<&str>) {
 
 fn push_reason(out: &mut String, indent: usize, who: &str, reason: &str) {
     if !reason.is_empty() {
-        out.push_str(&format!("{}{who}{reason}\n", " ".repeat(indent)));
+        let line = visible(&format!("{who}{reason}"));
+        out.push_str(&format!("{}{line}\n", " ".repeat(indent)));
     }
 }
 

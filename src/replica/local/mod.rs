@@ -333,6 +333,12 @@ impl Local {
         result
     }
 
+    /// Gives the memory of buffers back.
+    pub fn rest(&mut self) {
+        self.log.rest();
+        self.seen = HashSet::new();
+    }
+
     /// True if the paths still lead to the files that are open here.
     pub fn check_files(&self) -> Result<()> {
         for (file, what) in [

@@ -14,8 +14,8 @@ impl Local {
         self.page1 = page1;
     }
 
-    /// Reads every page and makes the table of hashes.
-    pub fn scan(&mut self) -> Result<()> {
+    /// Reads every page and makes the table of hashes. `grew` hears of the bytes of the file that were read.
+    pub fn scan(&mut self, grew: &dyn Fn(u64)) -> Result<()> {
         let pages = self.page_count()?;
         let size = self.page_size as usize;
         let mut in_log = HashSet::new();
@@ -51,6 +51,7 @@ impl Local {
                 }
             }
             first += count as u32;
+            grew((count * size) as u64);
             // Nothing here is taken back, and a large database must not fill the memory with what could be.
             self.sums.commit();
         }

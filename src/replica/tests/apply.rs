@@ -1,8 +1,8 @@
 //! The applier against a real SQLite reader on the same file.
 
 use super::*;
-use crate::replica::applier::ApplyError;
 use crate::replica::detach_offline;
+use crate::replica::error::ApplyError;
 use crate::replica::local::LocalError;
 
 pub(super) fn source_with_rows(page_size: u32, rows: u32) -> Source {

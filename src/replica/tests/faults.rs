@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::fault::{Plan, with_plan};
-use crate::replica::applier::ApplyError;
+use crate::replica::error::ApplyError;
 
 fn source() -> Source {
     let source = Source::new(4096);

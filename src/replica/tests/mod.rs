@@ -5,6 +5,7 @@ mod access;
 mod apply;
 mod at_once;
 mod faults;
+mod full;
 mod stream;
 
 use super::ReplicaConfig;
@@ -194,10 +195,15 @@ impl Target {
     }
 
     pub(super) fn with_soft_limit(wal_soft_limit: u64) -> Target {
+        Target::with_limits(wal_soft_limit, 1 << 30)
+    }
+
+    pub(super) fn with_limits(wal_soft_limit: u64, wal_hard_limit: u64) -> Target {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("copy.db");
         let mut config = ReplicaConfig::new("copy", path.clone(), "http://test");
         config.wal_soft_limit = wal_soft_limit;
+        config.wal_hard_limit = wal_hard_limit;
         let shared = Arc::new(Shared::new(config));
         Target {
             directory,

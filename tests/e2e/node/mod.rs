@@ -6,6 +6,7 @@ mod exec;
 mod failures;
 mod mirror;
 mod reload;
+mod thousand;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

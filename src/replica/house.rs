@@ -1,0 +1,120 @@
+//! The work between messages: what the checkpointer did, checkpoints, the log's restart, syncs, the scrub.
+
+use super::applier::Applier;
+use super::checkpointer::{Checkpointer, Done};
+use super::error::ApplyError;
+use super::shared::Shared;
+use std::time::{Duration, Instant};
+
+/// The durable position is at most this old while commits come in.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Applier {
+    /// Looks whether a stream may begin: not onto a log that is at its limit, which a restart of the process leaves so.
+    pub fn make_room(&mut self) -> Result<(), ApplyError> {
+        self.keep_house(false)?;
+        match self.shared.is_held() {
+            true => Err(ApplyError::Full),
+            false => Ok(()),
+        }
+    }
+
+    /// Work between messages: what the checkpointer did, checkpoints, the log's restart, syncs, the scrub.
+    pub fn tick(&mut self, idle: bool) -> Result<(), ApplyError> {
+        let result = self.keep_house(idle);
+        if let Err(error) = &result {
+            self.give_up_pending(error);
+        }
+        result
+    }
+
+    pub(super) fn keep_house(&mut self, idle: bool) -> Result<(), ApplyError> {
+        self.unkept = 0;
+        while let Ok(done) = self.done.1.try_recv() {
+            note_done(&self.shared, &mut self.checkpointer, done);
+        }
+        let at_rest = !self.machine.in_snapshot();
+        if let (Some(local), Some(checkpointer)) = (&mut self.local, &mut self.checkpointer) {
+            if let (Some(mark), true) = (self.machine.local(), at_rest)
+                && !checkpointer.syncing
+                && self.last_sync.elapsed() >= SYNC_INTERVAL
+                && self.shared.durable() != Some(mark.point.position)
+            {
+                self.last_sync = Instant::now();
+                checkpointer.sync(mark);
+            }
+            if at_rest {
+                let shared = self.shared.clone();
+                let wait = |checkpointer: &mut Checkpointer, patience| {
+                    if let Ok(done) = self.done.1.recv_timeout(patience) {
+                        note_one(&shared, checkpointer, done);
+                    }
+                };
+                let full = self.policy.run(local, checkpointer, &self.shared, wait)?;
+                self.shared.note_wal(local.log().bytes());
+                if full != self.shared.is_held() {
+                    self.shared.set_held(full);
+                    if full {
+                        return Err(ApplyError::Full);
+                    }
+                }
+            }
+            self.shared.note_wal(local.log().bytes());
+            if idle && at_rest && self.machine.local().is_some() {
+                local.check_files()?;
+                local.check_untouched()?;
+                self.scrub.step(local, &self.shared)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// True if nothing is due before something comes.
+    pub fn is_calm(&self) -> bool {
+        let Some(local) = &self.local else {
+            return true;
+        };
+        let settled = |c: &Checkpointer| !c.checkpointing && !c.syncing;
+        let durable = self.machine.local().map(|mark| mark.point.position);
+        self.checkpointer.as_ref().is_none_or(settled)
+            && (durable.is_none() || self.shared.durable() == durable)
+            && self.policy.is_calm(local)
+            && self.scrub.is_resting()
+    }
+
+    /// Gives the memory of buffers back; for a quiet moment.
+    pub fn rest(&mut self) {
+        if let Some(local) = &mut self.local {
+            local.rest();
+        }
+    }
+}
+
+/// Takes note of what was done.
+pub(super) fn note_done(shared: &Shared, checkpointer: &mut Option<Checkpointer>, done: Done) {
+    if let Some(checkpointer) = checkpointer {
+        note_one(shared, checkpointer, done);
+    }
+}
+
+fn note_one(shared: &Shared, checkpointer: &mut Checkpointer, done: Done) {
+    match done {
+        Done::Checkpoint(result) => {
+            checkpointer.checkpointing = false;
+            shared.note_fault(
+                "checkpoint",
+                result.err().filter(|e| !e.is_busy()).map(|e| e.to_string()),
+            );
+        }
+        Done::Sync(result) => {
+            checkpointer.syncing = false;
+            match result {
+                Ok(mark) => {
+                    shared.note_durable(mark.point.position);
+                    shared.note_fault("sync", None);
+                }
+                Err(error) => shared.note_fault("sync", Some(error.to_string())),
+            }
+        }
+    }
+}
