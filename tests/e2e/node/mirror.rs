@@ -90,7 +90,10 @@ fn a_mirror_whose_upstream_is_away_serves_the_copies_it_has() {
     };
     let mut replica = Node::start(&scratch, "replica", &mirror);
     replica.wait("a.db", "streaming");
-    assert_eq!(health(&replica), Some(0));
+    wait_for("its health", || match health(&replica) {
+        Some(0) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     // What it left half-done, if anything, the next one repairs.
     assert!(replica.process.kill9());
     assert!(primary.process.terminate().success());
