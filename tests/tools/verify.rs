@@ -47,6 +47,14 @@ fn checkpoint(path: &Path) {
     });
 }
 
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn servers_are_compared_at_one_position_while_writes_go_on() {
     let pair = Pair::start();
@@ -60,22 +68,22 @@ fn servers_are_compared_at_one_position_while_writes_go_on() {
                 written.fetch_add(1, Ordering::SeqCst);
             }
         });
+        // The scope waits for the writer, also where an assertion fails.
+        let _stop = StopAtEnd(&stop);
         let mut positions = Vec::new();
         for _ in 0..5 {
-            let before = written.load(Ordering::SeqCst);
             let said = walcast(&servers(&pair, &["--json"]));
-            if said.code != 0 {
-                stop.store(true, Ordering::SeqCst);
-            }
             assert_eq!(said.code, 0, "{said:?}");
             let json: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
             assert_eq!(json["equal"], true);
             positions.push(json["position"].as_str().expect("a position").to_owned());
+            let before = written.load(Ordering::SeqCst);
             until("more writes", || {
                 (written.load(Ordering::SeqCst) > before).then_some(())
             });
+            // The next comparison is at a later position of the replica.
+            pair.level();
         }
-        stop.store(true, Ordering::SeqCst);
         let unique: std::collections::BTreeSet<_> = positions.iter().collect();
         assert_eq!(
             unique.len(),
