@@ -2,6 +2,7 @@
 //!
 //! `docs/architecture.md` shows the way of a commit through these modules; `tests/layering.rs` says who may use whom.
 
+pub mod archive;
 pub mod cli;
 pub mod client;
 pub mod config;

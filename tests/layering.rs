@@ -16,6 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sqlite", &["sys", "disk", "format"]),
     ("ownership", &["disk", "sys", "format"]),
     ("sums", &["disk", "sys", "format"]),
+    ("archive", &["disk", "model", "format"]),
     ("wire", &["model", "format"]),
     ("config", &["model", "format"]),
     ("security", &["config"]),
