@@ -59,7 +59,9 @@ pub enum LocationError {
         what: String,
     },
     /// An unknown kind of URL.
-    #[error("'{scheme}://' is no archive; it is a PATH, file://PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")]
+    #[error(
+        "'{scheme}://' is no archive; it is a PATH, file://PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+    )]
     Scheme {
         /// What stands before `://`.
         scheme: String,
@@ -166,7 +168,9 @@ fn bucket(provider: Provider, text: &str) -> Result<Location, LocationError> {
     let (endpoint, region) = location;
     let is_url = |text: &String| text.starts_with("http://") || text.starts_with("https://");
     if endpoint.as_ref().is_some_and(|endpoint| !is_url(endpoint)) {
-        return Err(unusable("the endpoint must be http://HOST:PORT or https://HOST:PORT"));
+        return Err(unusable(
+            "the endpoint must be http://HOST:PORT or https://HOST:PORT",
+        ));
     }
     Ok(Location::Bucket {
         provider,

@@ -61,8 +61,7 @@ pub enum SegmentError {
 impl SegmentDoc {
     /// The object's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out =
-            Vec::with_capacity(HEADER_SIZE + self.records.len() * RECORD_SIZE + SUM_SIZE);
+        let mut out = Vec::with_capacity(HEADER_SIZE + self.records.len() * RECORD_SIZE + SUM_SIZE);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&self.page_size.to_le_bytes());

@@ -201,7 +201,10 @@ impl Store {
         if got.meta.size > DOC_BYTES {
             return Err(self.damaged(key, format!("it has {} bytes", got.meta.size)));
         }
-        let bytes = got.bytes().await.map_err(|e| self.error("read", &name, e))?;
+        let bytes = got
+            .bytes()
+            .await
+            .map_err(|e| self.error("read", &name, e))?;
         Ok(Some(bytes))
     }
 
@@ -259,7 +262,9 @@ impl Store {
     }
 
     /// The names directly below a prefix that are generations. Cheaper than a list of everything.
-    pub async fn generations(&self) -> Result<Vec<crate::format::position::Generation>, ArchiveError> {
+    pub async fn generations(
+        &self,
+    ) -> Result<Vec<crate::format::position::Generation>, ArchiveError> {
         let prefix = self.path(Key::GENERATIONS);
         let list = self.inner.list_with_delimiter(Some(&prefix)).await;
         let list = list.map_err(|e| self.error("list", Key::GENERATIONS, e))?;

@@ -84,18 +84,27 @@ async fn a_directory_keeps_objects() {
     let key = Key::wal(GENERATION, 0, 0);
     assert_eq!(store.get(key).await.expect("an answer"), None);
     assert!(!store.has(key).await.expect("an answer"));
-    assert!(matches!(store.open_object(key).await.map(drop), Err(ArchiveError::Missing { .. })));
+    assert!(matches!(
+        store.open_object(key).await.map(drop),
+        Err(ArchiveError::Missing { .. })
+    ));
     store.put(key, vec![1; 10]).await.expect("written");
     store.put(key, vec![2; 20]).await.expect("written again");
     assert!(!store.create_object(key, vec![3]).await.expect("an answer"));
     let large = Key::snapshot(GENERATION, 7);
     let content: Vec<u8> = (0..20 << 20).map(|i: u32| (i >> 8) as u8).collect();
-    store.put_stream(large, content.as_slice()).await.expect("written");
+    store
+        .put_stream(large, content.as_slice())
+        .await
+        .expect("written");
     let list = store.list(Key::GENERATIONS).await.expect("a list");
     let sizes: Vec<_> = list.iter().map(|o| (o.key, o.size)).collect();
     assert_eq!(sizes, [(large, 20 << 20), (key, 20)]);
     assert_eq!(store.generations().await.expect("a list"), [GENERATION]);
-    assert_eq!(store.get(key).await.expect("an answer").as_deref(), Some(&[2; 20][..]));
+    assert_eq!(
+        store.get(key).await.expect("an answer").as_deref(),
+        Some(&[2; 20][..])
+    );
     let (size, mut bytes) = store.open_object(large).await.expect("open");
     assert_eq!(size, 20 << 20);
     let mut got = Vec::new();
@@ -136,11 +145,19 @@ async fn an_archive_has_one_owner() {
     assert_eq!(first, again);
     let refused = Claim::take(&store, &me("b"), false).await;
     let error = refused.expect_err("it is owned").to_string();
-    assert!(error.contains("app.db on host") && error.contains("--take-over"), "{error}");
+    assert!(
+        error.contains("app.db on host") && error.contains("--take-over"),
+        "{error}"
+    );
     first.check(&store).await.expect("still the owner");
-    let second = Claim::take(&store, &me("b"), true).await.expect("taken over");
+    let second = Claim::take(&store, &me("b"), true)
+        .await
+        .expect("taken over");
     assert_eq!(second.epoch, first.epoch + 1);
-    assert!(matches!(first.check(&store).await, Err(ArchiveError::Owned { .. })));
+    assert!(matches!(
+        first.check(&store).await,
+        Err(ArchiveError::Owned { .. })
+    ));
     second.check(&store).await.expect("the owner");
     // The one before cannot come back by accident.
     assert!(Claim::take(&store, &me("a"), false).await.is_err());
@@ -155,7 +172,12 @@ async fn of_two_that_come_at_once_one_becomes_the_owner() {
         let store = store.clone();
         tasks.spawn(async move { Claim::take(&store, &me(&name), false).await.is_ok() });
     }
-    let won = tasks.join_all().await.into_iter().filter(|won| *won).count();
+    let won = tasks
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|won| *won)
+        .count();
     assert_eq!(won, 1);
 }
 
@@ -163,7 +185,9 @@ async fn of_two_that_come_at_once_one_becomes_the_owner() {
 fn documents_read_back_and_say_what_is_wrong() {
     let doc = SnapshotDoc {
         version: 1,
-        position: "0123456789abcdef/0000000000000003:0000000000001038".parse().expect("one"),
+        position: "0123456789abcdef/0000000000000003:0000000000001038"
+            .parse()
+            .expect("one"),
         dbsum: format!("{:016x}", 5),
         page_count: 3,
         page_size: 4096,
@@ -182,35 +206,43 @@ fn documents_read_back_and_say_what_is_wrong() {
         fork: None,
         epoch: 1,
     };
-    assert_eq!(GenerationDoc::parse(&generation.encode()).expect("whole"), generation);
+    assert_eq!(
+        GenerationDoc::parse(&generation.encode()).expect("whole"),
+        generation
+    );
 }
 
 fn segment() -> impl Strategy<Value = SegmentDoc> {
-    (0..50_u64, proptest::collection::vec(1..5_u64, 0..20), 0..3_u64).prop_map(|(from, steps, tail)| {
-        let at = |frames: u64| 32 + frames * (4096 + 24);
-        let mut frames = from;
-        let mut records = Vec::new();
-        for step in steps {
-            frames += step;
-            records.push(CommitRecord {
-                end_offset: at(frames),
-                dbsum: DbSum(frames),
-                page_count: 9,
-                time_us: 77,
-                cksum: Cksum(1, 2),
-            });
-        }
-        if records.is_empty() {
-            frames += 1 + tail;
-        }
-        SegmentDoc {
-            page_size: 4096,
-            start: if from == 0 { 0 } else { at(from) },
-            end: at(frames),
-            previous_end: if from == 0 { at(3) } else { 0 },
-            records,
-        }
-    })
+    (
+        0..50_u64,
+        proptest::collection::vec(1..5_u64, 0..20),
+        0..3_u64,
+    )
+        .prop_map(|(from, steps, tail)| {
+            let at = |frames: u64| 32 + frames * (4096 + 24);
+            let mut frames = from;
+            let mut records = Vec::new();
+            for step in steps {
+                frames += step;
+                records.push(CommitRecord {
+                    end_offset: at(frames),
+                    dbsum: DbSum(frames),
+                    page_count: 9,
+                    time_us: 77,
+                    cksum: Cksum(1, 2),
+                });
+            }
+            if records.is_empty() {
+                frames += 1 + tail;
+            }
+            SegmentDoc {
+                page_size: 4096,
+                start: if from == 0 { 0 } else { at(from) },
+                end: at(frames),
+                previous_end: if from == 0 { at(3) } else { 0 },
+                records,
+            }
+        })
 }
 
 proptest! {
