@@ -34,9 +34,9 @@ pub fn directory_of(database: &Path) -> PathBuf {
 
 /// Makes the directory if needed and takes the lock in it.
 pub fn take(directory: &Path) -> Result<Ownership, OwnershipError> {
-    disk::create_dir_all("lock.directory", directory)?;
+    disk::create_private_dir("lock.directory", directory)?;
     let path = directory.join("lock");
-    let file = File::open_or_create("lock.open", &path, 0o644)?;
+    let file = File::open_or_create("lock.open", &path, 0o600)?;
     if !file.try_lock("lock.take")? {
         let mut text = [0; 32];
         let read = file.read_at("lock.read", &mut text, 0)?;
@@ -55,6 +55,22 @@ pub fn take(directory: &Path) -> Result<Ownership, OwnershipError> {
         0,
     )?;
     Ok(Ownership { _file: file })
+}
+
+/// Makes the database's directory, which the caller has taken, readable by who may read the database, and by nobody else:
+/// what is in it was in the database.
+pub fn guard(database: &Path) -> disk::Result<()> {
+    let access = disk::Access::of(&disk::metadata("lock.database", database)?);
+    let directory = directory_of(database);
+    if let Some(path) = disk::guard("lock.guard", &directory, access)? {
+        tracing::warn!(
+            "{}: who may read it cannot be changed, since it belongs to another user or its filesystem has no modes; give \
+             all of {} to the user of this walcast",
+            path.display(),
+            directory.display()
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]

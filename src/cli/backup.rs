@@ -10,6 +10,7 @@ use super::progress::Progress;
 use super::scratch::Scratch;
 use super::security::ClientSecurityArgs;
 use super::taking::{Source, take_failed};
+use super::units::parse_mode;
 use crate::client::{ClientError, Upstream};
 use crate::model::{CopyMessage, CopyRequest, Point};
 use crate::replica::{LocalCopy, LocalCopyError, Take};
@@ -41,7 +42,7 @@ pub struct BackupArgs {
     /// Replace the file if it exists; nobody may have it open
     #[arg(long)]
     force: bool,
-    /// Mode of the file, in octal
+    /// Mode of the file, in octal; its group is its directory's
     #[arg(long, value_name = "MODE", default_value = "0640", value_parser = parse_mode)]
     mode: u32,
     /// Show no progress
@@ -51,23 +52,21 @@ pub struct BackupArgs {
     security: ClientSecurityArgs,
 }
 
-fn parse_mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| mode & !0o777 == 0 && mode & 0o600 == 0o600)
-        .ok_or_else(|| {
-            format!("'{text}' is no mode that its owner can read and write; write it like 0640")
-        })
-}
+/// Until it has its name nobody else may look.
+const PRIVATE: u32 = 0o600;
 
 pub(super) fn run(args: BackupArgs) -> Result<Exit, Failure> {
     let place = Place::check(&args.to, args.force)?;
-    let scratch = Scratch::new(place.parent(), "walcast-backup")?;
-    let (point, written) = match &args.server {
-        Some(server) => run_client(interruptible(from_server(&args, server, &scratch)))?,
-        None => from_file(&args, &scratch)?,
-    };
-    place.install(&written)?;
+    let point = run_client(interruptible(async {
+        // Made after signals are listened for, so that none finds it unattended.
+        let scratch = Scratch::new(place.parent(), "walcast-backup")?;
+        let (point, written) = match &args.server {
+            Some(server) => from_server(&args, server, &scratch).await?,
+            None => from_file(&args, &scratch).await?,
+        };
+        place.install(&written, args.mode)?;
+        Ok(point)
+    }))?;
     println!("{}", point.position);
     Ok(Exit::Done)
 }
@@ -80,7 +79,7 @@ async fn from_server(
     let upstream = upstream(server, &args.security)?;
     match Source::open(&upstream, &args.db).await? {
         Ok(mut source) => {
-            let mut take = Take::file(scratch.path(), args.mode);
+            let mut take = Take::file(scratch.path(), PRIVATE);
             source.snapshot(&mut take, "backup", args.quiet).await?;
             let taken = take.finish().map_err(take_failed)?;
             taken.ok_or_else(|| Failure::new(Exit::Failed, "no snapshot came to its end"))
@@ -115,7 +114,7 @@ async fn from_replica(
     };
     let mut progress = Progress::new("backup", args.quiet);
     progress.of(u64::from(begin.page_count) * u64::from(begin.page_size));
-    let mut writer = Writer::create(scratch.path(), begin.page_size, args.mode)?;
+    let mut writer = Writer::create(scratch.path(), begin.page_size)?;
     while let Some(message) = next(&mut copy).await? {
         let CopyMessage::Pages(pages) = message else {
             return Err(protocol("hashes came where pages were asked for"));
@@ -134,7 +133,7 @@ async fn from_replica(
     Ok((point, writer.finish(&point)?))
 }
 
-fn from_file(args: &BackupArgs, scratch: &Scratch) -> Result<(Point, PathBuf), Failure> {
+async fn from_file(args: &BackupArgs, scratch: &Scratch) -> Result<(Point, PathBuf), Failure> {
     let path = Path::new(&args.db);
     let mut copy = LocalCopy::open(path).map_err(|error| match error {
         LocalCopyError::NotReplica { .. } => {
@@ -150,7 +149,7 @@ fn from_file(args: &BackupArgs, scratch: &Scratch) -> Result<(Point, PathBuf), F
     let (size, pages) = (copy.page_size(), copy.pages());
     let mut progress = Progress::new("backup", args.quiet);
     progress.of(u64::from(pages) * u64::from(size));
-    let mut writer = Writer::create(scratch.path(), size, args.mode)?;
+    let mut writer = Writer::create(scratch.path(), size)?;
     let mut next = 1;
     while next <= pages {
         let count = ((1 << 20) / size).min(pages - next + 1);
@@ -160,6 +159,8 @@ fn from_file(args: &BackupArgs, scratch: &Scratch) -> Result<(Point, PathBuf), F
         writer.bytes(next, &bytes)?;
         progress.add(bytes.len() as u64);
         next += count;
+        // A signal is seen here.
+        tokio::task::yield_now().await;
     }
     let mut page1 = writer.page1()?;
     let Some(point) = copy.prove(writer.sum_without_page1(), &mut page1) else {

@@ -4,13 +4,16 @@
 mod repeats;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::http::Recent;
 use clap::{Args, ValueEnum};
 use repeats::Limited;
 use std::io::IsTerminal as _;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{JsonFields, format};
+use std::sync::OnceLock;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::{self, format::JsonFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// `--log-level` and `--log-format`.
 #[derive(Args, Debug)]
@@ -73,31 +76,35 @@ impl LogArgs {
     }
 }
 
-/// Starts logging, and keeping the last warnings and errors for the status page. A level that is none was refused where it
-/// was read; here it is as `info`.
+/// What logging was started with: the end of a process is told in the same way.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// How lines look; as text if logging was not started.
+pub fn format() -> LogFormat {
+    FORMAT.get().copied().unwrap_or_default()
+}
+
+/// Starts logging, and keeping the last warnings and errors for the status page, which shows them whatever the level is. A
+/// level that is none was refused where it was read; here it is as `info`.
 pub fn start(config: &LogConfig) {
+    let _ = FORMAT.set(config.format);
     let directives = directives(&config.level).unwrap_or_else(|| "warn,walcast=info".to_owned());
     let filter = EnvFilter::new(directives);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let recent = Recent::of_the_process().with_filter(LevelFilter::WARN);
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(recent);
     match config.format {
         LogFormat::Text => {
-            let lines = format().with_ansi(std::io::stderr().is_terminal());
-            let subscriber = builder.event_format(Limited::text(lines)).finish();
-            subscriber
-                .with(crate::http::Recent::of_the_process())
-                .init();
+            let lines = fmt::format().with_ansi(std::io::stderr().is_terminal());
+            let layer = layer.event_format(Limited::text(lines));
+            registry.with(layer.with_filter(filter)).init();
         }
         LogFormat::Json => {
-            let lines = format().json().flatten_event(true);
-            let subscriber = builder
+            let lines = fmt::format().json().flatten_event(true);
+            let layer = layer
                 .fmt_fields(JsonFields::new())
-                .event_format(Limited::json(lines))
-                .finish();
-            subscriber
-                .with(crate::http::Recent::of_the_process())
-                .init();
+                .event_format(Limited::json(lines));
+            registry.with(layer.with_filter(filter)).init();
         }
     }
 }
@@ -154,7 +161,7 @@ mod tests {
         let kept = Kept::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(kept.clone())
-            .event_format(Limited::text(format().with_ansi(false)))
+            .event_format(Limited::text(fmt::format().with_ansi(false)))
             .finish();
         tracing::subscriber::with_default(subscriber, faults);
         let text = kept.text();
@@ -171,7 +178,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .with_writer(kept.clone())
             .fmt_fields(JsonFields::new())
-            .event_format(Limited::json(format().json().flatten_event(true)))
+            .event_format(Limited::json(fmt::format().json().flatten_event(true)))
             .finish();
         tracing::subscriber::with_default(subscriber, faults);
         let text = kept.text();

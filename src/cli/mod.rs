@@ -26,7 +26,7 @@ pub use exit::{Exit, Failure};
 pub use process::{allow_many_files, end_on_panic};
 pub use security::{ClientSecurityArgs, ServerSecurityArgs, UpstreamSecurityArgs};
 
-use crate::demo;
+use crate::{demo, node};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -95,7 +95,8 @@ impl Cli {
 /// The exit code of a command, and what it failed of.
 fn ended(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {
-        eprintln!("walcast: {failure}");
+        let words = format!("walcast: {failure}");
+        node::announce(logging::format(), "ERROR", &words);
         failure.exit().into()
     })
 }

@@ -28,10 +28,15 @@ pub fn allow_many_files() {
     }
 }
 
+/// Threads that wait for the disk at one time. They exist only while there is work: one for each database is enough, and
+/// a limit that is reached would let a disk that hangs hold up databases on another one.
+const BLOCKING_THREADS: usize = 16 * 1024;
+
 /// Runs a server's work.
 pub(super) fn run_server<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("walcast-io")
         .enable_all()
         .build()

@@ -5,7 +5,7 @@ use super::exit::{Exit, Failure};
 use super::logging::LogArgs;
 use super::security::{ServerSecurityArgs, UpstreamSecurityArgs};
 use super::serve::{self, ServeArgs};
-use super::units::{parse_duration, parse_size};
+use super::units::{parse_duration, parse_mode, parse_size};
 use crate::config::{DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
 use clap::Args;
 use std::process::ExitCode;
@@ -46,6 +46,9 @@ pub struct ReplicaArgs {
     /// Size of a copy's -wal file from which applying waits for readers to end
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     wal_hard_limit: u64,
+    /// Mode of a copy that does not exist yet, in octal; its group is its directory's
+    #[arg(long, value_name = "MODE", default_value = "0640", value_parser = parse_mode)]
+    mode: u32,
     #[command(flatten)]
     serve: ServeArgs,
     #[command(flatten)]
@@ -71,6 +74,7 @@ pub(super) fn run(args: ReplicaArgs) -> Result<ExitCode, Failure> {
         scrub_interval: args.scrub_interval,
         wal_soft_limit: args.wal_soft_limit,
         wal_hard_limit: args.wal_hard_limit,
+        mode: args.mode,
         ..ReplicaOptions::default()
     };
     let entry = |database: DatabaseArg| {

@@ -1,6 +1,6 @@
 //! Sizes and durations for people. How they are read is the configuration's: a file and an argument mean the same.
 
-pub use crate::config::{parse_duration, parse_size};
+pub use crate::config::{parse_duration, parse_mode, parse_size};
 
 /// A number of bytes for people, such as `1.5 GiB`.
 pub fn show_size(bytes: u64) -> String {

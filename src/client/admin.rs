@@ -2,7 +2,7 @@
 
 use super::ClientError;
 use super::endpoint::{Link, plain};
-use crate::config::UpstreamEntry;
+use crate::config::{LONGEST_DURATION, UpstreamEntry};
 use crate::format::position::Position;
 use crate::model::{DatabaseStatus, ReplicaStatus};
 use crate::wire::{WireError, parse_position, pb};
@@ -17,6 +17,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 /// Calls that only look.
 const QUICK: Duration = Duration::from_secs(10);
+/// The longest list: a status is below 1 KiB, and a server of thousands of databases has many replicas for each.
+const LIST: usize = 64 << 20;
 /// Calls that wait for a database to be let go, or checkpointed.
 const SLOW: Duration = Duration::from_secs(120);
 
@@ -78,11 +80,11 @@ impl Admin {
     }
 
     fn positions(&self) -> PositionServiceClient<Channel> {
-        PositionServiceClient::new(self.link.channel.clone())
+        PositionServiceClient::new(self.link.channel.clone()).max_decoding_message_size(LIST)
     }
 
     fn operations(&self) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(self.link.channel.clone())
+        AdminServiceClient::new(self.link.channel.clone()).max_decoding_message_size(LIST)
     }
 
     async fn call<T>(
@@ -125,13 +127,15 @@ impl Admin {
         self.position_or_none(&answer.position)
     }
 
-    /// Waits until a database has reached a position, at most `max_wait`.
+    /// Waits until a database has reached a position, at most `max_wait`; the server has a limit of its own.
     pub async fn wait(
         &self,
         database: &str,
         position: Position,
         max_wait: Duration,
     ) -> Result<Waited> {
+        // `Duration::MAX` would be no time of a clock, and no duration of protobuf.
+        let max_wait = max_wait.min(LONGEST_DURATION);
         let request = self
             .link
             .request(pb::WaitForPositionRequest {

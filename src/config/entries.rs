@@ -10,8 +10,8 @@ use super::problem::{Place, Problems};
 use super::schema;
 use super::units::{parse_duration, parse_size};
 use super::values::{
-    file, is_this_machine, label, mode, parse_heartbeat, parse_name, path, pattern, some_duration,
-    url,
+    file, is_this_machine, label, parse_heartbeat, parse_mode, parse_name, path, pattern,
+    some_duration, url,
 };
 
 /// Keys that only a primary has.
@@ -183,7 +183,7 @@ fn replica(fields: &Fields<'_>) -> ReplicaOptions {
         wal_hard_limit: fields
             .parse("wal-hard-limit", parse_size)
             .unwrap_or(default.wal_hard_limit),
-        mode: fields.parse("mode", mode).unwrap_or(default.mode),
+        mode: fields.parse("mode", parse_mode).unwrap_or(default.mode),
     };
     let field = fields
         .get("wal-soft-limit")

@@ -1,5 +1,6 @@
 //! The resolved configuration of one process.
 
+use super::units::LONGEST_DURATION;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -156,6 +157,20 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A stream that takes nothing for longer is cut off.
     pub stall_timeout: Duration,
+}
+
+impl Limits {
+    /// The same, with times that can be added to a clock's; those of a file can already.
+    pub fn bounded(mut self) -> Limits {
+        for time in [
+            &mut self.handshake_timeout,
+            &mut self.idle_timeout,
+            &mut self.stall_timeout,
+        ] {
+            *time = (*time).min(LONGEST_DURATION);
+        }
+        self
+    }
 }
 
 impl Default for Limits {

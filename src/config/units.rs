@@ -27,6 +27,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
+/// The longest duration that can be said, 1000 years: added to any time of a clock it is still one.
+pub const LONGEST_DURATION: Duration = Duration::from_secs(365_000 * 86_400);
+
 /// A duration such as `500ms`, `10s`, `90m`, `24h`, `7d` or `1h30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is no duration; write it like 500ms, 10s, 1h30m or 7d");
@@ -57,6 +60,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     if text.is_empty() {
         Err(wrong())
+    } else if total > LONGEST_DURATION {
+        Err(format!("'{text}' is too long; 365000d is the most"))
     } else {
         Ok(total)
     }
@@ -152,7 +157,12 @@ mod tests {
             assert_eq!(write_duration(parse_duration(text).expect(text)), text);
         }
         assert_eq!(write_duration(Duration::from_secs(7 * 86_400)), "168h");
-        let most = Duration::new(u64::MAX, 999_000_000);
+        let most = LONGEST_DURATION;
         assert_eq!(parse_duration(&write_duration(most)), Ok(most));
+        assert_eq!(parse_duration("365000d"), Ok(most));
+        for wrong in ["365000d1ms", "18446744073709551615s"] {
+            let error = parse_duration(wrong).expect_err(wrong);
+            assert!(error.contains("365000d is the most"), "{error}");
+        }
     }
 }

@@ -201,7 +201,7 @@ pub(super) fn token(text: &str) -> Result<String, String> {
 }
 
 /// A file's mode in octal digits, as chmod has it.
-pub(super) fn mode(text: &str) -> Result<u32, String> {
+pub fn parse_mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let octal =
         (3..=4).contains(&digits.len()) && digits.bytes().all(|b| (b'0'..=b'7').contains(&b));

@@ -58,6 +58,33 @@ impl File {
         File::open(op, path, &options)
     }
 
+    /// Makes a file, or empties the one that is there, with the readers of its directory.
+    pub fn create_within(op: &'static str, path: &Path) -> Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        File::open_within(op, path, &mut options)
+    }
+
+    /// Opens for reading and writing, keeps what is in it; gives it the readers of its directory.
+    pub fn open_or_create_within(op: &'static str, path: &Path) -> Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        File::open_within(op, path, &mut options)
+    }
+
+    fn open_within(op: &'static str, path: &Path, options: &mut OpenOptions) -> Result<File> {
+        options.mode(0o600);
+        let inner = super::run(op, path, || {
+            let file = options.open(path)?;
+            super::access::inherit(&file, path)?;
+            Ok(file)
+        })?;
+        Ok(File {
+            inner,
+            path: path.to_owned(),
+        })
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

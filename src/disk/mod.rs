@@ -6,9 +6,13 @@
 //! **Never open and close a database file or its `-shm` through this module while this process has SQLite open on it**:
 //! POSIX drops all locks of the process at the close. Open such a descriptor before SQLite does and keep it.
 
+mod access;
+mod errands;
 pub mod fault;
 mod file;
 
+pub use access::{Access, create_dirs_within, create_private_dir, guard};
+pub use errands::Errands;
 pub use file::File;
 
 use std::fs;
@@ -180,12 +184,13 @@ pub struct ReplaceOps {
     pub rename: &'static str,
 }
 
-/// Replaces a small file so that after a kill or a power cut it holds either the old bytes or the new, whole.
+/// Replaces a small file so that after a kill or a power cut it holds either the old bytes or the new, whole. Its readers
+/// are those of its directory.
 pub fn replace(ops: ReplaceOps, path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    let file = File::create(ops.write, &temporary, 0o644)?;
+    let file = File::create_within(ops.write, &temporary)?;
     file.write_all_at(ops.write, bytes, 0)?;
     if durable {
         file.sync_data(ops.sync)?;

@@ -1,11 +1,14 @@
-//! Listening on the second port, with bounds on what clients may hold, until the server ends.
+//! Listening on the second port, with the bounds of `limits` on what clients may hold, until the server ends.
 
 use super::options::HttpOptions;
 use super::process::Began;
 use super::routes::{App, Client, router};
 use super::sampler::Sampler;
-use crate::security::{Protocol, ServerSecurity};
-use crate::server::Registry;
+use super::seat::Seat;
+use super::stall::Stall;
+use crate::config::Limits;
+use crate::security::{Protocol, Seldom, ServerSecurity};
+use crate::server::{Registry, Strangers};
 use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,17 +17,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-/// Connections at one time; each costs a task and two small buffers.
-const CONNECTIONS: usize = 512;
-/// For a TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A client has this long for a request's head; an idle connection ends after it as well.
-const HEAD: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 16 << 10;
 /// What connections may take to end with the server.
@@ -58,80 +56,133 @@ pub async fn serve(
     ));
     let closing = CancellationToken::new();
     let app = App::new(registry, &options, sampler.clone(), began, closing.clone());
-    let app = router(Arc::new(app));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let port = Arc::new(Port {
+        app: router(Arc::new(app)),
+        security: options.security.clone(),
+        limits: options.limits.clone().bounded(),
+        strangers: Strangers::new(options.limits.unauthenticated_connections),
+        closing: closing.clone(),
+        full: Seldom::default(),
+        crowded: Seldom::default(),
+    });
     let tasks = TaskTracker::new();
-    let accept = async {
-        loop {
-            let (stream, address) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::debug!("http: accept: {error}");
-                    tokio::time::sleep(AGAIN).await;
-                    continue;
-                }
-            };
-            // Closed at once where there is no place: a queue would only hide it.
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                continue;
-            };
-            let (app, security) = (app.clone(), options.security.clone());
-            let closing = closing.clone();
-            tasks.spawn(connection(stream, address, app, security, closing, place));
-        }
-    };
     tokio::select! {
         () = shutdown => {}
-        () = accept => {}
+        () = port.accept(listener, &tasks) => {}
         () = sampler.run() => {}
     }
     closing.cancel();
     tasks.close();
     // A peer that does not read its end is left to the end of the process.
-    let _ = tokio::time::timeout(CLOSE, tasks.wait()).await;
+    let _ = timeout(CLOSE, tasks.wait()).await;
 }
 
-async fn connection(
-    stream: TcpStream,
-    address: SocketAddr,
+/// What connections share.
+struct Port {
     app: axum::Router,
     security: ServerSecurity,
+    limits: Limits,
+    strangers: Strangers,
     closing: CancellationToken,
-    _place: OwnedSemaphorePermit,
-) {
-    // Small answers that someone waits for.
-    let _ = stream.set_nodelay(true);
-    let shaking = tokio::time::timeout(HANDSHAKE, security.accept(stream, Protocol::Http));
-    let stream = match shaking.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%address, "http: TLS: {error}");
-            return;
+    full: Seldom,
+    crowded: Seldom,
+}
+
+impl Port {
+    async fn accept(self: &Arc<Self>, listener: TcpListener, tasks: &TaskTracker) {
+        let most = self.limits.connections;
+        let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        loop {
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if let Some(others) = self.full.now() {
+                        tracing::error!(others, "http: accept a connection: {error}");
+                    }
+                    sleep(AGAIN).await;
+                    continue;
+                }
+            };
+            // Closed at once where there is no place: a queue would only hide it.
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                if let Some(others) = self.full.now() {
+                    tracing::warn!(client = %address, others,
+                        "http: a connection was refused: there are {most} already, as many as limits.connections allows");
+                }
+                continue;
+            };
+            let port = self.clone();
+            tasks.spawn(async move {
+                let _place = place;
+                port.welcome(stream, address).await;
+            });
         }
-        Err(_) => return,
-    };
-    let peer = stream.peer();
-    let client = Client { address, peer };
-    let service =
-        hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(client.clone());
-            app.clone().oneshot(request)
-        });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = closing.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    }
+
+    async fn welcome(&self, stream: TcpStream, address: SocketAddr) {
+        let (stranger, evicted, crowded) = self.strangers.enter();
+        if crowded && let Some(others) = self.crowded.now() {
+            tracing::warn!(
+                others,
+                "http: too many connections without authentication: the oldest is closed; see limits.unauthenticated-connections"
+            );
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%address, "http: {error}");
+        tokio::select! {
+            () = evicted.cancelled() => {}
+            () = self.connection(stream, address, Seat::new(stranger)) => {}
+        }
+    }
+
+    async fn connection(&self, stream: TcpStream, address: SocketAddr, seat: Seat) {
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        // Small answers that someone waits for.
+        let _ = stream.set_nodelay(true);
+        let shaking = timeout_at(deadline, self.security.accept(stream, Protocol::Http));
+        let stream = match shaking.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%address, "http: TLS: {error}");
+                return;
+            }
+            Err(_) => return,
+        };
+        let client = Client {
+            address,
+            peer: stream.peer(),
+            seat: seat.clone(),
+        };
+        let app = self.app.clone();
+        let service =
+            hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                client.seat.ask();
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(client.clone());
+                app.clone().oneshot(request)
+            });
+        let stream = Stall::new(stream, self.limits.stall_timeout);
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // It counts from the last answer on: a client that is idle ends with it as well.
+            .header_read_timeout(self.limits.idle_timeout)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(serving);
+        let late = async {
+            tokio::select! {
+                () = seat.asked() => std::future::pending().await,
+                () = sleep_until(deadline) => {}
+            }
+        };
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = late => return,
+            () = self.closing.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%address, "http: {error}");
+        }
     }
 }

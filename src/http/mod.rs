@@ -13,6 +13,7 @@ mod collect_server;
 mod encode;
 mod events;
 mod history;
+mod host;
 mod listen;
 mod options;
 mod page;
@@ -21,6 +22,8 @@ mod process;
 mod recent;
 mod routes;
 mod sampler;
+mod seat;
+mod stall;
 mod view;
 
 pub use listen::serve;

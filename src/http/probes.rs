@@ -3,6 +3,8 @@
 //! Only replicas make a process unready: an application that is started after its sidecar would otherwise wait for a
 //! database that it makes itself (`server::health` has the same rule for gRPC). And no lag kills a process: what is
 //! behind catches up sooner alive than restarted.
+//!
+//! Probes need no token, so only who may see metrics is told names, paths and addresses; others get numbers.
 
 use crate::config::Readiness;
 use crate::model::DatabaseState;
@@ -49,7 +51,12 @@ pub fn fault_of(served: &Served, max_staleness: Option<Duration>) -> Result<(), 
 }
 
 /// Whether readers may be sent here.
-pub fn readyz(registry: &Registry, readiness: &Readiness, draining: bool) -> Verdict {
+pub fn readyz(
+    registry: &Registry,
+    readiness: &Readiness,
+    draining: bool,
+    may_name: impl Fn(&str) -> bool,
+) -> Verdict {
     if draining {
         return Verdict {
             good: false,
@@ -84,21 +91,39 @@ pub fn readyz(registry: &Registry, readiness: &Readiness, draining: bool) -> Ver
         Readiness::All | Readiness::Named(_) => faults.is_empty(),
     };
     let mut text = String::from(if good { "ready\n" } else { "not ready\n" });
-    for (name, fault) in &faults {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{name}: {fault}");
-    }
+    tell(&mut text, &faults, may_name, "not ready");
     Verdict { good, text }
 }
 
-/// Whether this process works at all: it does when it answers. What has failed is named, since a restart may be wanted.
-pub fn livez(registry: &Registry) -> Verdict {
-    let mut text = String::from("alive\n");
-    for served in registry.list() {
-        let status = served.database().status();
-        if status.state == DatabaseState::Failed {
-            let _ = writeln!(text, "{}: failed: {}", status.name, status.reason);
-        }
+/// A line for each database that may be named, and the number of the others.
+fn tell(
+    text: &mut String,
+    faults: &[(String, String)],
+    may_name: impl Fn(&str) -> bool,
+    what: &str,
+) {
+    let (named, others): (Vec<_>, Vec<_>) = faults.iter().partition(|(name, _)| may_name(name));
+    // Writing to a string does not fail.
+    for (name, fault) in named {
+        let _ = writeln!(text, "{name}: {fault}");
     }
+    if !others.is_empty() {
+        let count = others.len();
+        let _ = writeln!(
+            text,
+            "{what}: {count}; who may see metrics is told which, and why"
+        );
+    }
+}
+
+/// Whether this process works at all: it does when it answers. What has failed is told, since a restart may be wanted.
+pub fn livez(registry: &Registry, may_name: impl Fn(&str) -> bool) -> Verdict {
+    let statuses = registry.list().into_iter().map(|s| s.database().status());
+    let faults: Vec<(String, String)> = statuses
+        .filter(|status| status.state == DatabaseState::Failed)
+        .map(|status| (status.name, format!("failed: {}", status.reason)))
+        .collect();
+    let mut text = String::from("alive\n");
+    tell(&mut text, &faults, may_name, "failed");
     Verdict { good: true, text }
 }

@@ -38,6 +38,9 @@ pub fn read() -> Process {
         .ok()
         .and_then(|stat| parse_stat(&stat))
         .unwrap_or_default();
+    process.resident_bytes = std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| resident(&status));
     process.open_fds = std::fs::read_dir("/proc/self/fd")
         .ok()
         // The directory itself is open while it is read.
@@ -59,16 +62,25 @@ pub fn read() -> Process {
 fn parse_stat(stat: &str) -> Option<Process> {
     /// USER_HZ, which Linux has fixed for programs, whatever the kernel uses inside.
     const TICKS: f64 = 100.0;
-    const PAGE: u64 = 4096;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     // Field 3 of the manual page is the first one here.
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Process {
         cpu_seconds: Some((number(14)? + number(15)?) as f64 / TICKS),
         threads: number(20),
-        resident_bytes: number(24).map(|pages| pages * PAGE),
         ..Process::default()
     })
+}
+
+/// In bytes here, not in pages, whose size differs between machines.
+#[cfg(target_os = "linux")]
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -81,7 +93,8 @@ mod tests {
         let process = parse_stat(stat).expect("a line");
         assert_eq!(process.cpu_seconds, Some(2.0));
         assert_eq!(process.threads, Some(12));
-        assert_eq!(process.resident_bytes, Some(256 * 4096));
+        let status = "Name:\tVmRSS:\nVmHWM:\t    9999 kB\nVmRSS:\t    1020 kB\nRssAnon:\t 1 kB\n";
+        assert_eq!(resident(status), Some(1020 * 1024));
     }
 
     #[test]

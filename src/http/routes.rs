@@ -3,17 +3,19 @@
 use super::access;
 use super::collect;
 use super::events;
+use super::host;
 use super::options::HttpOptions;
 use super::page::Page;
 use super::probes::{self, Verdict};
 use super::process::Began;
 use super::sampler::Sampler;
+use super::seat::Seat;
 use crate::config::{Permission, Readiness};
 use crate::model::ProcessMeters;
 use crate::security::{Caller, Denied, Peer, ServerSecurity};
 use crate::server::Registry;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -34,6 +36,8 @@ pub struct Client {
     pub address: SocketAddr,
     /// The certificate that it showed.
     pub peer: Option<Peer>,
+    /// The connection's place.
+    pub seat: Seat,
 }
 
 /// What all requests share.
@@ -48,6 +52,8 @@ pub struct App {
     closing: CancellationToken,
     page: Page,
     pages: Arc<Semaphore>,
+    /// The name that the port was told to listen on; empty if it is none.
+    host: String,
 }
 
 impl App {
@@ -70,6 +76,7 @@ impl App {
             closing,
             page: Page::new(),
             pages: Arc::new(Semaphore::new(PAGES)),
+            host: host::name_of(&options.listen).to_owned(),
         }
     }
 }
@@ -87,6 +94,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(nothing)
+        .layer(middleware::from_fn_with_state(app.clone(), right_host))
         .layer(middleware::from_fn(harden))
         .with_state(app)
 }
@@ -119,17 +127,69 @@ async fn harden(request: Request, next: Next) -> Response {
     response
 }
 
+/// Refuses names that are not this host's while anybody on it may look: a page of the internet whose name was made to lead
+/// here ("DNS rebinding") could read it through a browser. With access configured it could not.
+async fn right_host(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let of = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let hosts = request.headers().get_all(header::HOST);
+    let foreign = hosts
+        .iter()
+        .map(of)
+        .find(|host| !host::is_local(host, &app.host));
+    match foreign {
+        Some(host)
+            if client.address.ip().to_canonical().is_loopback()
+                && app.security.access().is_open() =>
+        {
+            let shown: String = host.chars().take(100).collect();
+            let why = format!(
+                "everyone on this host may look, so this port answers to 'localhost' and to IP addresses, and not to {shown:?}; \
+                 let a proxy send 'Host: localhost', or configure access\n"
+            );
+            text(StatusCode::MISDIRECTED_REQUEST, why)
+        }
+        _ => next.run(request).await,
+    }
+}
+
 const METRICS: &[Permission] = &[Permission::Metrics];
 
+impl App {
+    /// Who sent this request, if it may see metrics.
+    fn caller(&self, headers: &HeaderMap, client: &Client) -> Result<Caller, Denied> {
+        let values = access::authorization(headers);
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let (address, peer) = (client.address.ip(), client.peer.as_ref());
+        self.security
+            .access()
+            .admit(&values, peer, Some(address), METRICS)
+    }
+
+    /// Whether a probe's answer may name this database: probes need no token, and tell a stranger no names.
+    fn may_name(&self, headers: &HeaderMap, client: &Client) -> impl Fn(&str) -> bool + use<> {
+        let caller = self.caller(headers, client).ok();
+        move |name: &str| {
+            let caller = caller.as_ref();
+            caller.is_some_and(|caller| caller.may_use(METRICS, name))
+        }
+    }
+}
+
 /// Lets in who may see metrics.
-async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let client = request.extensions().get::<Client>().cloned();
-    let (address, peer) = client.map_or((None, None), |c| (Some(c.address.ip()), c.peer));
-    let values = access::authorization(request.headers());
-    let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-    let access = app.security.access();
-    match access.admit(&values, peer.as_ref(), address, METRICS) {
+async fn admit(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match app.caller(request.headers(), &client) {
         Ok(caller) => {
+            client.seat.is_known();
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
@@ -167,14 +227,29 @@ fn answer(verdict: Verdict) -> Response {
     text(status, verdict.text)
 }
 
-async fn livez(State(app): State<Arc<App>>) -> Response {
-    answer(probes::livez(&app.registry))
+async fn livez(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+) -> Response {
+    let may_name = app.may_name(&headers, &client);
+    answer(probes::livez(&app.registry, may_name))
 }
 
-async fn readyz(State(app): State<Arc<App>>) -> Response {
+async fn readyz(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+) -> Response {
     let readiness = app.readiness.borrow().clone();
     let draining = app.draining.is_cancelled();
-    answer(probes::readyz(&app.registry, &readiness, draining))
+    let may_name = app.may_name(&headers, &client);
+    answer(probes::readyz(
+        &app.registry,
+        &readiness,
+        draining,
+        may_name,
+    ))
 }
 
 async fn metrics(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Response {

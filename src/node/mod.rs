@@ -9,6 +9,7 @@
 //!
 //! [`keeper`] has all of this in one task, and the reload (SIGHUP). `walcast primary` and `walcast replica` run the same.
 
+mod announce;
 mod application;
 mod databases;
 mod directory;
@@ -23,11 +24,12 @@ mod reload;
 mod second_port;
 mod signals;
 
+pub use announce::announce;
 pub use application::abandon as abandon_application;
 pub use error::NodeError;
 pub use reload::Source;
 
-use crate::config::{Config, ServerOptions};
+use crate::config::{Config, LogFormat, ServerOptions};
 use crate::model::ProcessMeters;
 use crate::security::{self, ServerSecurity};
 use crate::server::{Drained, Registry, ServeError, ServerConfig, serve};
@@ -78,7 +80,7 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
         meters.clone(),
     );
     let settled = keeper.settled();
-    say_address(&listener)?;
+    say_address(&listener, options.log.format)?;
     let stop = CancellationToken::new();
     let shown = Shown {
         registry: registry.clone(),
@@ -86,11 +88,13 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
         security: security.clone(),
         meters: meters.clone(),
         server_id: server_id(&options),
+        limits: options.limits.clone(),
+        listen: options.http_listen.clone().unwrap_or_default(),
         grpc: listener.local_addr().ok(),
         draining: stop.clone(),
     };
     let second = second
-        .map(|bound| SecondPort::start(bound, shown))
+        .map(|bound| SecondPort::start(bound, shown, options.log.format))
         .transpose()?;
     let kept = tokio::spawn(keeper.run(hangups, stop.clone()));
     let serving = serve(
@@ -160,11 +164,10 @@ async fn supervise(
     }
 }
 
-/// For people and programs, whatever the log level is.
-fn say_address(listener: &TcpListener) -> Result<(), NodeError> {
+fn say_address(listener: &TcpListener, format: LogFormat) -> Result<(), NodeError> {
     let address = listener.local_addr();
     let address = address.map_err(NodeError::system("read the address"))?;
-    eprintln!("listening on {address}");
+    announce(format, "INFO", &format!("listening on {address}"));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The second port of a process: bound before anything else happens, served until the last database has stopped.
 
-use super::NodeError;
-use crate::config::{Readiness, ServerOptions};
+use super::{NodeError, announce};
+use crate::config::{Limits, LogFormat, Readiness, ServerOptions};
 use crate::http::{self, HttpOptions, Recent};
 use crate::model::ProcessMeters;
 use crate::security::{self, ServerSecurity};
@@ -20,6 +20,9 @@ pub(super) struct Shown {
     pub(super) security: ServerSecurity,
     pub(super) meters: Arc<ProcessMeters>,
     pub(super) server_id: String,
+    pub(super) limits: Limits,
+    /// The address as it was configured.
+    pub(super) listen: String,
     /// Where replicas connect.
     pub(super) grpc: Option<SocketAddr>,
     /// Cancelled when the process begins to end.
@@ -44,7 +47,11 @@ pub(super) struct SecondPort {
 
 impl SecondPort {
     /// Serves, and says where.
-    pub(super) fn start(listener: TcpListener, shown: Shown) -> Result<SecondPort, NodeError> {
+    pub(super) fn start(
+        listener: TcpListener,
+        shown: Shown,
+        format: LogFormat,
+    ) -> Result<SecondPort, NodeError> {
         let address = listener.local_addr();
         let address = address.map_err(NodeError::system("read the address"))?;
         let scheme = if shown.security.has_tls() {
@@ -52,12 +59,14 @@ impl SecondPort {
         } else {
             "http"
         };
-        // For people and programs, whatever the log level is.
-        eprintln!("status page on {scheme}://{address}/");
+        let where_it_is = format!("status page on {scheme}://{address}/");
+        announce(format, "INFO", &where_it_is);
         let end = CancellationToken::new();
         let options = HttpOptions {
             readiness: shown.readiness,
             server_id: shown.server_id,
+            limits: shown.limits,
+            listen: shown.listen,
             grpc: shown.grpc,
             meters: shown.meters,
             recent: Recent::of_the_process(),

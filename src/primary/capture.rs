@@ -155,6 +155,12 @@ impl Capture {
         }
     }
 
+    /// Nothing was committed for a while: gives the memory of its buffers back.
+    pub fn rest(&mut self) {
+        self.log.rest();
+        self.packed = Vec::new();
+    }
+
     /// Reads the wal-index. A header in the middle of being written is asked for again.
     pub fn observe(index: &WalIndex) -> Result<Seen, Trouble> {
         for _ in 0..5000 {

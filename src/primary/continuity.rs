@@ -255,7 +255,8 @@ fn new_generation(
         base: None,
     };
     let layout = &shared.layout;
-    disk::create_dir_all("generation.mkdir", &layout.wal(lineage.generation)).map_err(text)?;
+    let wal = layout.wal(lineage.generation);
+    disk::create_dirs_within("generation.mkdir", layout.root(), &wal).map_err(text)?;
     let bytes = lineage.to_text().into_bytes();
     disk::replace(shadow::LINEAGE_OPS, &layout.lineage(), &bytes, true).map_err(text)?;
     layout.write_generation(lineage.generation).map_err(text)?;

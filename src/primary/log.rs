@@ -109,6 +109,11 @@ impl LiveLog {
         })
     }
 
+    /// Gives the buffer's memory back.
+    pub fn rest(&mut self) {
+        self.buf = Vec::new();
+    }
+
     /// The path of a database's log.
     pub fn path_of(database: &Path) -> PathBuf {
         let mut path = database.as_os_str().to_owned();
@@ -153,7 +158,7 @@ impl LiveLog {
         let frames = (last - from.frames).min(((MAX_CHUNK - frames_at) / size) as u32);
         let len = frames_at + frames as usize * size;
         if self.buf.len() < len {
-            // Grown in steps and never shrunk: the first touch of memory costs more than the read.
+            // Grown in steps and not shrunk before it rests: the first touch of memory costs more than the read.
             self.buf.resize(len.next_power_of_two().min(MAX_CHUNK), 0);
         }
         self.file

@@ -155,6 +155,11 @@ impl Primary {
         }
     }
 
+    /// Its state; it is never stale.
+    pub fn pulse(&self) -> (DatabaseState, f64) {
+        (self.shared.state().0, 0.0)
+    }
+
     /// Its counters.
     pub fn meters(&self) -> Arc<Meters> {
         Arc::clone(&self.shared.meters)

@@ -323,6 +323,7 @@ impl Session {
         self.write_position(false);
         if self.notice.is_quiet() {
             self.shared.hub.rest();
+            self.capture.rest();
         }
         None
     }

@@ -12,8 +12,9 @@ use crate::format::position::Position;
 use crate::model::{Chunk, Codec, DatabaseState, Message, Point, SnapshotEnd, clock_us};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -233,7 +234,7 @@ impl StreamHandle {
 
     async fn wait_at_tip(&mut self) -> Result<(), PrimaryError> {
         self.set_state(DatabaseState::Streaming);
-        let due = self.last_sent + self.shared.config.heartbeat;
+        let due = heartbeat_due(self.last_sent, self.shared.config.heartbeat);
         if tokio::time::timeout_at(due, self.changes.changed())
             .await
             .is_ok()
@@ -337,6 +338,17 @@ pub(super) fn heartbeat(position: Position) -> Message {
         position,
         clock_us: clock_us(),
     }
+}
+
+/// When the next heartbeat is due: no later than its interval after the last message, and together with those of other
+/// streams. Hundreds of streams share a connection; what is sent at one time takes one write there, and one read.
+fn heartbeat_due(last: Instant, interval: Duration) -> Instant {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let began = *BEGAN.get_or_init(|| last);
+    let step = (interval / 8).max(Duration::from_millis(1));
+    let due = (last + interval).saturating_duration_since(began);
+    let rest = due.as_nanos() % step.as_nanos();
+    last + interval - Duration::from_nanos(u64::try_from(rest).unwrap_or(0))
 }
 
 fn read_batch(mut reader: ShadowReader, bound: Position) -> Batch {

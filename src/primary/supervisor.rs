@@ -27,16 +27,9 @@ struct Supervisor {
 
 /// Runs until the database is stopped.
 pub fn run(shared: &Arc<Shared>) {
-    let housekeeping = match Housekeeping::start(&shared.config.name) {
-        Ok(housekeeping) => Arc::new(housekeeping),
-        Err(error) => {
-            shared.set_state(DatabaseState::Failed, &format!("start a thread: {error}"));
-            return;
-        }
-    };
     let mut supervisor = Supervisor {
         shared: Arc::clone(shared),
-        housekeeping,
+        housekeeping: Arc::new(Housekeeping::new(&shared.config.name)),
         lock: None,
         paused: false,
         renew: None,
@@ -87,6 +80,7 @@ impl Supervisor {
         }
         let candidate = examine(&self.shared)?;
         self.take_lock()?;
+        ownership::guard(&self.shared.config.path).map_err(|e| e.to_string())?;
         // What is tried again and again stays "waiting" until it works: no line in the log for each attempt.
         if self.shared.state().0 != DatabaseState::Waiting {
             self.shared

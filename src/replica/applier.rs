@@ -10,6 +10,7 @@ use super::seed::FreshSeed;
 use super::shared::Shared;
 use crate::disk::{self, File};
 use crate::model::Message;
+use crate::ownership;
 use crate::sqlite::{ViewError, WalIndex};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,11 @@ pub enum ApplyError {
     /// A state could not be held for someone who reads the copy.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// The local log is at its hard limit.
+    #[error(
+        "the local log is at its limit (wal-hard-limit); the stream has ended, and begins again once the log can"
+    )]
+    Full,
 }
 
 impl From<disk::DiskError> for ApplyError {
@@ -45,7 +51,7 @@ impl ApplyError {
         match self {
             ApplyError::Stream(error) => matches!(error, StreamError::Diverged(_)),
             ApplyError::Local(error) => error.is_diverged(),
-            ApplyError::Open(_) | ApplyError::View(_) => false,
+            ApplyError::Open(_) | ApplyError::View(_) | ApplyError::Full => false,
         }
     }
 
@@ -92,6 +98,9 @@ const UNKEPT: u64 = 1 << 20;
 impl Applier {
     /// Opens what is there. Errors are worth another try: the operator may mend them.
     pub fn open(shared: Arc<Shared>, directory: PathBuf) -> Result<Applier, ApplyError> {
+        if shared.config.path.exists() {
+            ownership::guard(&shared.config.path)?;
+        }
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let durable = Durable::open(&directory)?;
         let opened = open_local(&shared.config.path, &directory, &mut record, durable.mark())?;
@@ -145,12 +154,12 @@ impl Applier {
         let sender = self.done.0.clone();
         let wake = self.shared.clone();
         let config = &self.shared.config;
-        let started = Checkpointer::start(&config.name, &config.path, wal, durable, move |done| {
-            let _ = sender.send(done);
-            wake.wake();
-        });
-        let started = started.map_err(|e| disk::DiskError::new("thread.start", &config.path, e))?;
-        self.checkpointer = Some(started);
+        let checkpointer =
+            Checkpointer::new(&config.name, &config.path, wal, durable, move |done| {
+                let _ = sender.send(done);
+                wake.wake();
+            });
+        self.checkpointer = Some(checkpointer);
         self.local = Some(local);
         Ok(())
     }
@@ -166,6 +175,15 @@ impl Applier {
     pub fn request(&mut self) -> (Option<Mark>, String) {
         self.machine.connected();
         (self.machine.local(), self.record.id.clone())
+    }
+
+    /// Looks whether a stream may begin: not onto a log that is at its limit, which a restart of the process leaves so.
+    pub fn make_room(&mut self) -> Result<(), ApplyError> {
+        self.keep_house(false)?;
+        match self.shared.is_held() {
+            true => Err(ApplyError::Full),
+            false => Ok(()),
+        }
     }
 
     /// Applies one message. After an error the stream must end; nothing half-done is left.
@@ -341,6 +359,7 @@ impl Applier {
         let delta = self.record.cookie_delta;
         self.record.note_next(mark)?;
         let (sums, page1) = seed.finish(&path, mark.point.page_count, delta)?;
+        ownership::guard(&path)?;
         if let Some(durable) = &mut self.durable {
             durable.note(mark)?;
         }
@@ -402,7 +421,14 @@ impl Applier {
                         note_one(&shared, checkpointer, done);
                     }
                 };
-                self.policy.run(local, checkpointer, &self.shared, wait)?;
+                let full = self.policy.run(local, checkpointer, &self.shared, wait)?;
+                self.shared.note_wal(local.log().bytes());
+                if full != self.shared.is_held() {
+                    self.shared.set_held(full);
+                    if full {
+                        return Err(ApplyError::Full);
+                    }
+                }
             }
             self.shared.note_wal(local.log().bytes());
             if idle && at_rest && self.machine.local().is_some() {
@@ -412,6 +438,19 @@ impl Applier {
             }
         }
         Ok(())
+    }
+
+    /// True if nothing is due before something comes.
+    pub fn is_calm(&self) -> bool {
+        let Some(local) = &self.local else {
+            return true;
+        };
+        let settled = |c: &Checkpointer| !c.checkpointing && !c.syncing;
+        let durable = self.machine.local().map(|mark| mark.point.position);
+        self.checkpointer.as_ref().is_none_or(settled)
+            && (durable.is_none() || self.shared.durable() == durable)
+            && self.policy.is_calm(local)
+            && self.scrub.is_resting()
     }
 
     /// Holds the state that readers see now. The caller is the only one who publishes.

@@ -1,20 +1,21 @@
-//! The thread that waits for the disk, so that the one that applies does not: checkpoints, syncs, the durable position.
+//! Who waits for the disk, so that the one that applies does not: checkpoints, syncs, the durable position.
 
 use super::record::{Durable, Mark};
-use crate::disk::{self, File};
+use crate::disk::{self, Errands, File};
 use crate::sqlite::{SqliteError, checkpoint_connection};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
-/// What the thread shall do.
+/// Orders that may wait: one of each kind, and those that nobody waits for.
+const QUEUE: usize = 16;
+
+/// What shall be done.
 enum Order {
     Checkpoint,
     Sync(Mark),
     Reopen,
 }
 
-/// What it did.
+/// What was done.
 #[derive(Debug)]
 pub enum Done {
     /// A checkpoint ended.
@@ -23,10 +24,9 @@ pub enum Done {
     Sync(disk::Result<Mark>),
 }
 
-/// A handle to the thread. Dropping it ends the thread after what it is doing.
+/// Takes orders. Dropping it waits for them, and closes its connection.
 pub struct Checkpointer {
-    orders: Option<Sender<Order>>,
-    thread: Option<JoinHandle<()>>,
+    orders: Errands<Order>,
     /// A checkpoint was ordered and is not done.
     pub checkpointing: bool,
     /// A sync was ordered and is not done.
@@ -34,75 +34,20 @@ pub struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Starts the thread. `wal` is the open `-wal` file; `done` is called in the thread.
-    pub fn start(
+    /// `wal` is the open `-wal` file; `done` is called by the thread that did it.
+    pub fn new(
         name: &str,
         database: &Path,
         wal: File,
-        durable: Durable,
+        mut durable: Durable,
         done: impl Fn(Done) + Send + 'static,
-    ) -> std::io::Result<Checkpointer> {
-        let (orders, receiver) = channel();
+    ) -> Checkpointer {
         let database = database.to_owned();
-        let thread = std::thread::Builder::new()
-            .name(format!("ckpt-{name}"))
-            .spawn(move || run(&database, &wal, durable, &receiver, &done))?;
-        Ok(Checkpointer {
-            orders: Some(orders),
-            thread: Some(thread),
-            checkpointing: false,
-            syncing: false,
-        })
-    }
-
-    fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            // The thread ends only when this handle goes.
-            let _ = orders.send(order);
-        }
-    }
-
-    /// Orders a PASSIVE checkpoint.
-    pub fn checkpoint(&mut self) {
-        self.checkpointing = true;
-        self.order(Order::Checkpoint);
-    }
-
-    /// Orders that the state `mark`, whose frames are all written, be made durable.
-    pub fn sync(&mut self, mark: Mark) {
-        self.syncing = true;
-        self.order(Order::Sync(mark));
-    }
-
-    /// The next checkpoint uses a new connection (the page size changed).
-    pub fn reopen(&mut self) {
-        self.order(Order::Reopen);
-    }
-}
-
-impl Drop for Checkpointer {
-    fn drop(&mut self) {
-        self.orders = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been printed; there is nothing to do about it here.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn run(
-    database: &Path,
-    wal: &File,
-    mut durable: Durable,
-    orders: &Receiver<Order>,
-    done: &impl Fn(Done),
-) {
-    let mut connection = None;
-    while let Ok(order) = orders.recv() {
-        match order {
+        let mut connection = None;
+        let orders = Errands::new(format!("ckpt-{name}"), QUEUE, move |order| match order {
             Order::Reopen => connection = None,
             Order::Checkpoint => {
-                let result = checkpoint(database, &mut connection);
+                let result = checkpoint(&database, &mut connection);
                 if result.is_err() {
                     connection = None;
                 }
@@ -114,7 +59,29 @@ fn run(
                     .and_then(|()| durable.note(mark));
                 done(Done::Sync(synced.map(|()| mark)));
             }
+        });
+        Checkpointer {
+            orders,
+            checkpointing: false,
+            syncing: false,
         }
+    }
+
+    /// Orders a PASSIVE checkpoint.
+    pub fn checkpoint(&mut self) {
+        self.checkpointing = true;
+        self.orders.give(Order::Checkpoint);
+    }
+
+    /// Orders that the state `mark`, whose frames are all written, be made durable.
+    pub fn sync(&mut self, mark: Mark) {
+        self.syncing = true;
+        self.orders.give(Order::Sync(mark));
+    }
+
+    /// The next checkpoint uses a new connection (the page size changed).
+    pub fn reopen(&mut self) {
+        self.orders.give(Order::Reopen);
     }
 }
 

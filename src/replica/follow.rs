@@ -1,13 +1,14 @@
 //! The task that follows the upstream: asks, receives, hands on, and tries again.
 
+use super::queue::Queue;
 use super::record::Mark;
 use super::shared::Shared;
-use super::worker::{AtOnce, Worker, at_once};
+use super::worker::{AtOnce, at_once};
 use super::{Command, random_u64};
 use crate::client::{MessageStream, Upstream, UpstreamError};
 use crate::format::dbsum::DbSum;
 use crate::model::{DatabaseState, Hello, Message, Progress, StreamStart};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -21,27 +22,41 @@ pub(super) struct Request {
     pub replica_id: String,
 }
 
+/// Why no stream begins.
+pub(super) enum Refusal {
+    /// The database cannot be opened.
+    Failed(String),
+    /// The reason is in the state already.
+    Told,
+}
+
+/// Between two looks around while something is due.
 const TICK: Duration = Duration::from_millis(100);
+/// The same while nothing is: whether the files are still there, and untouched. About; see [`jitter`].
+const CALM: Duration = Duration::from_secs(2);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// Packed bytes that wait for the applier at most.
 const IN_FLIGHT: usize = 8 << 20;
+/// An applier that takes nothing for this long is stuck. What it does not take must not lie in the connection, which other
+/// databases share.
+const STUCK: Duration = Duration::from_secs(15);
 /// Progress is reported at most this often.
 const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Wakes the applier for its housekeeping.
-pub(super) async fn ticks(commands: mpsc::Sender<Command>, cancel: CancellationToken) {
-    let mut interval = tokio::time::interval(TICK);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+pub(super) async fn ticks(shared: Arc<Shared>, queue: Arc<Queue>, cancel: CancellationToken) {
     loop {
+        let pause = match shared.is_calm() {
+            true => jitter(CALM),
+            false => TICK,
+        };
         tokio::select! {
             () = cancel.cancelled() => return,
-            _ = interval.tick() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = shared.woken() => {}
         }
-        // A full queue means that the applier is busy, and it keeps house by itself.
-        let idle = commands.capacity() == commands.max_capacity();
-        if let Err(mpsc::error::TrySendError::Closed(_)) = commands.try_send(Command::Tick { idle })
-        {
+        if queue.tick().is_err() {
             return;
         }
     }
@@ -55,6 +70,8 @@ enum Ended {
     Upstream(UpstreamError),
     /// Nothing came for this long.
     Silent(Duration),
+    /// Nothing was taken here.
+    Stuck,
     /// The upstream closed it cleanly.
     Cleanly,
 }
@@ -63,25 +80,26 @@ enum Ended {
 pub(super) struct Follower {
     pub shared: Arc<Shared>,
     pub upstream: Upstream,
-    pub commands: mpsc::Sender<Command>,
-    pub worker: Arc<Mutex<Worker>>,
+    pub queue: Arc<Queue>,
 }
 
 /// Follows until cancelled.
 pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
-    let Follower {
-        shared, commands, ..
-    } = &follower;
+    let Follower { shared, queue, .. } = &follower;
     let mut backoff = FIRST_BACKOFF;
     while !cancel.is_cancelled() {
         let began = Instant::now();
         let session = cancel.child_token();
         shared.set_session(session.clone());
+        let stream = async {
+            shared.room().await;
+            stream_once(&follower, &session).await
+        };
         let ended = tokio::select! {
             () = cancel.cancelled() => break,
-            ended = stream_once(&follower, &session) => ended,
+            ended = stream => ended,
         };
-        let Some(ended) = finish(commands, &session, ended).await else {
+        let Some(ended) = finish(queue, &session, ended).await else {
             break;
         };
         if began.elapsed() > LONGEST_BACKOFF {
@@ -98,16 +116,12 @@ pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
 
 /// Ends the session. What came before its end is good and is applied first: a primary that drains ends its stream at its
 /// last position and is gone, so nobody could be asked for the rest again. `None`: the applier has ended.
-async fn finish(
-    commands: &mpsc::Sender<Command>,
-    session: &CancellationToken,
-    ended: Ended,
-) -> Option<Ended> {
+async fn finish(queue: &Arc<Queue>, session: &CancellationToken, ended: Ended) -> Option<Ended> {
     if matches!(ended, Ended::Here) {
         session.cancel();
     }
     let (reply, taken) = oneshot::channel();
-    commands.send(Command::End(reply)).await.ok()?;
+    queue.send(Command::End(reply)).await.ok()?;
     taken.await.ok()?;
     // The applier refused some of it, and has said why.
     let refused = session.is_cancelled();
@@ -127,6 +141,13 @@ fn describe(shared: &Shared, ended: &Ended) -> Option<Duration> {
             ),
             None,
         ),
+        Ended::Stuck => (
+            format!(
+                "the local database took nothing for {} s (a disk that hangs?); the stream was given up",
+                STUCK.as_secs()
+            ),
+            None,
+        ),
         Ended::Upstream(error) => (error.to_string(), error.retry_after()),
     };
     if shared.disconnected(&reason) {
@@ -143,16 +164,15 @@ fn jitter(wait: Duration) -> Duration {
 }
 
 async fn stream_once(follower: &Follower, session: &CancellationToken) -> Ended {
-    let Follower {
-        shared, commands, ..
-    } = follower;
+    let Follower { shared, queue, .. } = follower;
     let (reply, answer) = oneshot::channel();
-    if commands.send(Command::Begin(reply)).await.is_err() {
+    if queue.send(Command::Begin(reply)).await.is_err() {
         return Ended::Here;
     }
     let request = match answer.await {
         Ok(Ok(request)) => request,
-        Ok(Err(reason)) => {
+        Ok(Err(Refusal::Told)) => return Ended::Here,
+        Ok(Err(Refusal::Failed(reason))) => {
             if shared.failed_to_open(&reason) {
                 tracing::error!(database = %shared.config.name, "{reason}");
             }
@@ -219,24 +239,38 @@ async fn receive(
         shared.note_bytes(size);
         // All permits are back: what was queued before is applied.
         let message = match room.available_permits() {
-            IN_FLIGHT => match at_once(&follower.worker, message) {
+            IN_FLIGHT => match at_once(follower.queue.worker(), message) {
                 AtOnce::Done => continue,
                 AtOnce::Refused => return Ended::Here,
                 AtOnce::Later(message) => message,
             },
             _ => message,
         };
-        let permits = u32::try_from(size.clamp(1, IN_FLIGHT)).unwrap_or(u32::MAX);
-        let permit = room.clone().acquire_many_owned(permits).await.ok();
-        let command = Command::Message {
-            message,
-            session: session.clone(),
-            permit,
-        };
-        if follower.commands.send(command).await.is_err() {
-            return Ended::Here;
+        let hand_on = hand_on(follower, session, &room, message, size);
+        match tokio::time::timeout(STUCK, hand_on).await {
+            Ok(true) => {}
+            Ok(false) => return Ended::Here,
+            Err(_) => return Ended::Stuck,
         }
     }
+}
+
+/// Queues a message once there is room for it; false if nobody takes it any more.
+async fn hand_on(
+    follower: &Follower,
+    session: &CancellationToken,
+    room: &Arc<Semaphore>,
+    message: Message,
+    size: usize,
+) -> bool {
+    let permits = u32::try_from(size.clamp(1, IN_FLIGHT)).unwrap_or(u32::MAX);
+    let permit = room.clone().acquire_many_owned(permits).await.ok();
+    let command = Command::Message {
+        message,
+        session: session.clone(),
+        permit,
+    };
+    follower.queue.send(command).await.is_ok()
 }
 
 fn greet(
@@ -279,25 +313,35 @@ async fn report(
     let (sender, receiver) = mpsc::channel(4);
     let mut applied = shared.watch();
     let feed = async {
-        let mut idle = tokio::time::interval(Duration::from_secs(1));
+        let mut told = None;
         loop {
             let (received, durable, apply_lag_seconds) = shared.progress();
-            let progress = Progress {
-                database: shared.config.upstream_database.clone(),
-                replica_id: replica_id.clone(),
-                session_id: session_id.clone(),
-                received,
-                applied: (*applied.borrow_and_update()).map(|p| p.position),
-                durable,
-                apply_lag_seconds,
-            };
-            if sender.send(progress).await.is_err() {
-                return;
+            let visible = (*applied.borrow_and_update()).map(|p| p.position);
+            let news = Some((received, visible, durable));
+            if told != news {
+                told = news;
+                let progress = Progress {
+                    database: shared.config.upstream_database.clone(),
+                    replica_id: replica_id.clone(),
+                    session_id: session_id.clone(),
+                    received,
+                    applied: visible,
+                    durable,
+                    apply_lag_seconds,
+                };
+                if sender.send(progress).await.is_err() {
+                    return;
+                }
             }
             tokio::time::sleep(REPORT_INTERVAL).await;
-            tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
-                _ = idle.tick() => {}
+            // What becomes durable is told by nobody; it is soon after it became visible.
+            let patience = match visible == durable {
+                true => Duration::from_secs(10),
+                false => Duration::from_secs(1),
+            };
+            // Over: something may have become durable.
+            if let Ok(Err(_)) = tokio::time::timeout(patience, applied.changed()).await {
+                return;
             }
         }
     };

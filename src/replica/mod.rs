@@ -1,8 +1,9 @@
 //! A replica: follows a primary's stream and keeps a local database that other programs read.
 //!
-//! Three parties: a task that follows the stream ([`follow`]), a thread that applies it ([`worker`], [`applier`]), and a
-//! thread that waits for the disk ([`checkpointer`]). A commit that comes alone is applied by the task itself, which saves
-//! a wake-up. The decisions are in [`machine`], which does nothing itself.
+//! Three parties: a task that follows the stream ([`follow`]), a thread that applies it ([`queue`], [`worker`],
+//! [`applier`]), and a thread that waits for the disk ([`checkpointer`]). The threads are there only while they have
+//! something to do. A commit that comes alone is applied by the task itself, which saves a wake-up. The decisions are in
+//! [`machine`], which does nothing itself.
 
 mod applier;
 mod checkpointer;
@@ -16,6 +17,7 @@ mod local_copy;
 mod log;
 mod machine;
 mod open;
+mod queue;
 mod record;
 mod restart;
 mod scrub;
@@ -34,13 +36,14 @@ pub use take::{Take, TakeError, Taken};
 
 use crate::client::Upstream;
 use crate::format::position::Position;
-use crate::model::{DatabaseStatus, Message, Meters, Point};
+use crate::model::{DatabaseState, DatabaseStatus, Message, Meters, Point};
 use crate::sqlite::WalIndex;
+use queue::Queue;
 use shared::Shared;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,7 +66,7 @@ pub struct ReplicaConfig {
     pub scrub_interval: Option<Duration>,
     /// Bytes of the local log from which short pauses try to begin it anew.
     pub wal_soft_limit: u64,
-    /// Bytes of the local log from which applying waits for readers.
+    /// Bytes of the local log from which nothing is applied before readers let it begin anew.
     pub wal_hard_limit: u64,
     /// Mode of a new database file.
     pub mode: u32,
@@ -83,7 +86,7 @@ impl ReplicaConfig {
                 .unwrap_or_else(|| "replica".to_owned()),
             max_staleness: None,
             scrub_interval: None,
-            wal_soft_limit: 64 << 20,
+            wal_soft_limit: 16 << 20,
             wal_hard_limit: 1 << 30,
             mode: 0o640,
         }
@@ -101,10 +104,10 @@ pub enum ReplicaError {
     Failed(String),
 }
 
-/// What the applier's thread is told.
+/// What the applier is told.
 enum Command {
     /// A stream begins; what shall it ask for?
-    Begin(oneshot::Sender<Result<follow::Request, String>>),
+    Begin(oneshot::Sender<Result<follow::Request, follow::Refusal>>),
     /// A message of the stream; the permit counts its bytes until it is applied.
     Message {
         message: Message,
@@ -126,46 +129,31 @@ enum Command {
 /// A handle to a running replica.
 pub struct Replica {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    queue: Arc<Queue>,
     cancel: CancellationToken,
     tasks: TaskTracker,
-    fatal: watch::Receiver<Option<String>>,
 }
 
 impl Replica {
     /// Starts following. Must be called in a tokio runtime.
     pub fn start(config: ReplicaConfig, upstream: Upstream) -> Arc<Replica> {
-        let (commands, receiver) = mpsc::channel(64);
-        let shared = Arc::new(Shared::new(config, commands.clone()));
+        let shared = Arc::new(Shared::new(config));
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let (fatal_sender, fatal) = watch::channel(None);
-        let applying = Arc::new(Mutex::new(worker::Worker::new(shared.clone())));
-        let worker = tasks.spawn_blocking({
-            let applying = applying.clone();
-            move || worker::run(&applying, receiver)
-        });
-        tasks.spawn(async move {
-            // A panic of the applier must not look like a quiet replica.
-            if let Err(error) = worker.await {
-                fatal_sender.send_replace(Some(format!("the applier ended: {error}")));
-            }
-        });
+        let queue = Queue::new(worker::Worker::new(shared.clone()), tasks.clone());
         let follower = follow::Follower {
             shared: shared.clone(),
             upstream,
-            commands: commands.clone(),
-            worker: applying,
+            queue: queue.clone(),
         };
         tasks.spawn(follow::run(follower, cancel.clone()));
-        tasks.spawn(follow::ticks(commands.clone(), cancel.clone()));
+        tasks.spawn(follow::ticks(shared.clone(), queue.clone(), cancel.clone()));
         tasks.close();
         Arc::new(Replica {
             shared,
-            commands,
+            queue,
             cancel,
             tasks,
-            fatal,
         })
     }
 
@@ -182,6 +170,11 @@ impl Replica {
     /// Everything for `walcast status`.
     pub fn status(&self) -> DatabaseStatus {
         self.shared.status()
+    }
+
+    /// Its state, and the seconds since it was level; negative if it never was.
+    pub fn pulse(&self) -> (DatabaseState, f64) {
+        self.shared.pulse()
     }
 
     /// Its counters.
@@ -209,7 +202,7 @@ impl Replica {
         let stopped = || ReplicaError::Stopped(self.name().to_owned());
         self.cancel.cancel();
         let (reply, answer) = oneshot::channel();
-        self.commands
+        self.queue
             .send(Command::Detach(reply))
             .await
             .map_err(|_| stopped())?;
@@ -232,7 +225,7 @@ impl Replica {
             .map_err(|_| stopped())?
             .map_err(|error| ReplicaError::Failed(error.to_string()))?;
         let (reply, answer) = oneshot::channel();
-        self.commands
+        self.queue
             .send(Command::View(Box::new(index), reply))
             .await
             .map_err(|_| stopped())?;
@@ -248,13 +241,13 @@ impl Replica {
     /// Waits until everything has ended and all is on disk.
     pub async fn stopped(&self) {
         // If the worker has ended already there is nobody to tell.
-        let _ = self.commands.send(Command::Stop).await;
+        let _ = self.queue.send(Command::Stop).await;
         self.tasks.wait().await;
     }
 
     /// Why the replica cannot go on at all, once that is so.
     pub fn fatal(&self) -> Option<String> {
-        self.fatal.borrow().clone()
+        self.queue.fatal()
     }
 }
 

@@ -125,7 +125,7 @@ struct Slots {
 
 impl Slots {
     fn open(op: &'static str, path: &Path) -> disk::Result<Slots> {
-        let file = File::open_or_create(op, path, 0o640)?;
+        let file = File::open_or_create_within(op, path)?;
         let mut bytes = vec![0; SECTOR * 2];
         let read = file.read_at(op, &mut bytes, 0)?;
         bytes.truncate(read);

@@ -2,8 +2,9 @@
 //!
 //! A restart needs every frame checkpointed and no reader on the log. While commits come in, neither is so for long; a
 //! short pause in applying lets the checkpoint finish and moves new readers to the database file. Below the soft limit
-//! only a quiet moment is used. At the soft limit pauses are short; at the hard limit they are long, which is lag, and
-//! status says who causes it.
+//! only a quiet moment is used. At the soft limit pauses are short. At the hard limit nothing more is applied: the stream
+//! ends, so that what cannot be taken does not lie in a connection that other databases share, and begins again when the
+//! log did. Status says who is in the way.
 
 use super::applier::ApplyError;
 use super::checkpointer::Checkpointer;
@@ -17,10 +18,16 @@ const CHECKPOINT_BYTES: u64 = 8 << 20;
 const QUIET_BYTES: u64 = 4 << 20;
 /// A pause at the soft limit; at n times the limit it is n times as long.
 const SOFT_PAUSE: Duration = Duration::from_millis(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The last try before the stream is ended.
+const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// Between pauses applying goes on for this many times their length.
 const PAUSE_SHARE: u32 = 20;
 const READER_WAIT: Duration = Duration::from_micros(500);
-const HARD_PAUSE: Duration = Duration::from_secs(2);
+/// Between two tries at the hard limit: a quarter of the time that it lasts already, within these.
+const TRIES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// Between two looks at who is in the way: each reads all locks of the machine.
+const WHO_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The policy and its memory.
 pub struct Policy {
@@ -28,6 +35,10 @@ pub struct Policy {
     hard: u64,
     next_try: Instant,
     blocked_since: Option<Instant>,
+    /// When it was said last who is in the way.
+    told: Option<Instant>,
+    /// At the hard limit, and the stream was ended for it.
+    held: bool,
 }
 
 impl Policy {
@@ -38,22 +49,33 @@ impl Policy {
             hard: hard.max(soft),
             next_try: Instant::now(),
             blocked_since: None,
+            told: None,
+            held: false,
         }
     }
 
-    /// Looks whether something is due. `wait` waits for the checkpointer for at most the given time.
+    /// Looks whether something is due. `wait` waits for the checkpointer for at most the given time. `true`: the log is at
+    /// its hard limit and cannot begin anew now, so nothing more may be applied.
     pub fn run(
         &mut self,
         local: &mut Local,
         checkpointer: &mut Checkpointer,
         shared: &Shared,
         wait: impl FnMut(&mut Checkpointer, Duration),
-    ) -> Result<(), ApplyError> {
+    ) -> Result<bool, ApplyError> {
         let (frames, backfill) = local.backfill();
         if frames == 0 || local.log().next() != frames {
-            return Ok(());
+            return Ok(false);
         }
         let bytes = local.log().bytes();
+        if bytes >= self.hard {
+            match self.held {
+                true => self.try_once(local, checkpointer, shared)?,
+                false => self.pause(local, checkpointer, shared, wait, LAST_PAUSE)?,
+            }
+            self.held = local.log().bytes() >= self.hard;
+            return Ok(self.held);
+        }
         let missing = u64::from(frames - backfill.min(frames)) * local.log().frame_size();
         if missing >= CHECKPOINT_BYTES
             && !checkpointer.checkpointing
@@ -66,7 +88,7 @@ impl Policy {
         }
         let quiet = missing == 0 && bytes >= QUIET_BYTES.min(self.soft);
         if Instant::now() < self.next_try {
-            return Ok(());
+            return Ok(false);
         }
         if quiet && !checkpointer.checkpointing {
             if local.try_restart()? {
@@ -75,14 +97,25 @@ impl Policy {
                 self.next_try = Instant::now() + Duration::from_millis(20);
             }
         } else if bytes >= self.soft {
-            self.pause(local, checkpointer, shared, wait, bytes)?;
+            let budget = soft_pause(bytes, self.soft);
+            self.pause(local, checkpointer, shared, wait, budget)?;
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// True if there is nothing to do for it before something is applied.
+    pub fn is_calm(&self, local: &Local) -> bool {
+        let (frames, backfill) = local.backfill();
+        let missing = u64::from(frames - backfill.min(frames)) * local.log().frame_size();
+        let quiet = missing == 0 && local.log().bytes() >= QUIET_BYTES.min(self.soft);
+        frames == 0 || (missing < CHECKPOINT_BYTES && !quiet && local.log().bytes() < self.soft)
     }
 
     fn succeeded(&mut self, shared: &Shared) {
         self.next_try = Instant::now();
         self.blocked_since = None;
+        self.told = None;
+        self.held = false;
         shared.note_fault("log", None);
     }
 
@@ -92,14 +125,8 @@ impl Policy {
         checkpointer: &mut Checkpointer,
         shared: &Shared,
         mut wait: impl FnMut(&mut Checkpointer, Duration),
-        bytes: u64,
+        budget: Duration,
     ) -> Result<(), ApplyError> {
-        let hard = bytes >= self.hard;
-        let budget = if hard {
-            HARD_PAUSE
-        } else {
-            soft_pause(bytes, self.soft)
-        };
         let deadline = Instant::now() + budget;
         loop {
             let (frames, backfill) = local.backfill();
@@ -129,29 +156,60 @@ impl Policy {
                 break;
             }
         }
-        self.next_try = Instant::now()
-            + if hard {
-                Duration::ZERO
-            } else {
-                budget * PAUSE_SHARE
-            };
-        let since = *self.blocked_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > Duration::from_secs(1) {
-            let who = super::holders::describe(shared.config.path.as_path());
-            shared.note_fault(
-                "log",
-                Some(format!(
-                    "the local log has {} MiB and cannot begin anew since {} s: {who}",
-                    bytes >> 20,
-                    since.elapsed().as_secs()
-                )),
-            );
-        }
+        self.next_try = Instant::now() + budget * PAUSE_SHARE;
+        self.tell(local, shared);
         Ok(())
+    }
+
+    /// One try that waits for nobody: the stream has ended already.
+    fn try_once(
+        &mut self,
+        local: &mut Local,
+        checkpointer: &mut Checkpointer,
+        shared: &Shared,
+    ) -> Result<(), ApplyError> {
+        let now = Instant::now();
+        if checkpointer.checkpointing || now < self.next_try {
+            return Ok(());
+        }
+        let (frames, backfill) = local.backfill();
+        if frames != backfill {
+            checkpointer.checkpoint();
+        } else if local.try_restart()? {
+            self.succeeded(shared);
+            return Ok(());
+        }
+        let lasts = self.blocked_since.map_or(Duration::ZERO, |at| now - at);
+        let [shortest, longest] = TRIES;
+        self.next_try = now + (lasts / 4).clamp(shortest, longest);
+        self.tell(local, shared);
+        Ok(())
+    }
+
+    /// Says what is in the way, once it is not over in a moment.
+    fn tell(&mut self, local: &Local, shared: &Shared) {
+        let bytes = local.log().bytes();
+        let since = *self.blocked_since.get_or_insert_with(Instant::now);
+        let patience = match bytes >= self.hard {
+            true => Duration::ZERO,
+            false => Duration::from_secs(1),
+        };
+        let told = self.told.is_some_and(|at| at.elapsed() < WHO_INTERVAL);
+        if since.elapsed() < patience || told {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let who = super::holders::describe(shared.config.path.as_path());
+        let text = format!(
+            "the local log has {} MiB and cannot begin anew since {} s: {who}",
+            bytes >> 20,
+            since.elapsed().as_secs()
+        );
+        shared.note_fault("log", Some(text));
     }
 }
 
 fn soft_pause(bytes: u64, soft: u64) -> Duration {
     let times = u32::try_from(bytes / soft.max(1)).unwrap_or(u32::MAX);
-    SOFT_PAUSE.saturating_mul(times.max(1)).min(HARD_PAUSE)
+    SOFT_PAUSE.saturating_mul(times.max(1)).min(LONGEST_PAUSE)
 }

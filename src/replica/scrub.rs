@@ -26,6 +26,11 @@ impl Scrub {
         }
     }
 
+    /// True between two rounds.
+    pub fn is_resting(&self) -> bool {
+        self.interval.is_none() || Instant::now() < self.next_round
+    }
+
     /// Compares the next megabyte with the hashes. The caller is the only writer, so the state stands still.
     pub fn step(&mut self, local: &mut Local, shared: &Shared) -> Result<(), ApplyError> {
         let Some(interval) = self.interval else {

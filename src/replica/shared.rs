@@ -6,9 +6,10 @@ use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use crate::model::{DatabaseState, DatabaseStatus, LogHolder, Meters, Point, Role};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// State of one replica, behind short locks.
@@ -17,9 +18,14 @@ pub struct Shared {
     pub config: ReplicaConfig,
     /// Counters for metrics.
     pub meters: Arc<Meters>,
-    commands: mpsc::Sender<super::Command>,
+    /// The applier shall look around.
+    attention: Notify,
+    /// Nothing is due: it looks around seldom.
+    calm: AtomicBool,
     applied: watch::Sender<Option<Point>>,
     caught_up: watch::Sender<bool>,
+    /// The local log has no room for more: no stream may run.
+    held: watch::Sender<bool>,
     inner: Mutex<Inner>,
 }
 
@@ -42,7 +48,7 @@ struct Inner {
 }
 
 impl Shared {
-    pub(super) fn new(config: ReplicaConfig, commands: mpsc::Sender<super::Command>) -> Shared {
+    pub(super) fn new(config: ReplicaConfig) -> Shared {
         let inner = Inner {
             lag: Lag::new(Instant::now()),
             session: CancellationToken::new(),
@@ -63,9 +69,11 @@ impl Shared {
         Shared {
             config,
             meters: Arc::default(),
-            commands,
+            attention: Notify::new(),
+            calm: AtomicBool::new(true),
             applied: watch::Sender::new(None),
             caught_up: watch::Sender::new(false),
+            held: watch::Sender::new(false),
             inner: Mutex::new(inner),
         }
     }
@@ -75,9 +83,42 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the applier look around, if it is not busy anyway.
+    /// Makes the applier look around soon.
     pub fn wake(&self) {
-        let _ = self.commands.try_send(super::Command::Tick { idle: false });
+        self.attention.notify_one();
+    }
+
+    /// Completes when [`Shared::wake`] was called.
+    pub(super) async fn woken(&self) {
+        self.attention.notified().await;
+    }
+
+    /// Whether anything is due after this. Only whoever applies says so.
+    pub(super) fn set_calm(&self, calm: bool) {
+        if self.calm.swap(calm, Ordering::Relaxed) && !calm {
+            self.wake();
+        }
+    }
+
+    /// Whether the local log has no room for more. Only whoever applies says so.
+    pub(super) fn set_held(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// True while no stream may run.
+    pub(super) fn is_held(&self) -> bool {
+        *self.held.borrow()
+    }
+
+    /// Completes when there is room.
+    pub(super) async fn room(&self) {
+        // The sender lives as long as this.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+    }
+
+    /// True if nothing is due.
+    pub(super) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
     }
 
     /// The primary's position and clock, as a message said.
@@ -233,6 +274,12 @@ impl Shared {
     /// Whether it was level once.
     pub fn caught_up(&self) -> watch::Receiver<bool> {
         self.caught_up.subscribe()
+    }
+
+    /// Its state, and the seconds since it was level.
+    pub fn pulse(&self) -> (DatabaseState, f64) {
+        let inner = self.lock();
+        (inner.state, inner.lag.staleness_seconds(Instant::now()))
     }
 
     /// Everything for `walcast status`.

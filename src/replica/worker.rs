@@ -1,8 +1,9 @@
-//! Who applies: a thread that opens the database, takes commands one by one, and ends in order; and, while it has nothing
-//! to do, the task that receives the stream. A commit that comes alone is then visible without another thread's wake-up.
+//! Who applies: a thread of the queue that opens the database, does what is asked one by one, and ends in order; and, while
+//! nothing is asked, the task that receives the stream. A commit that comes alone is then visible without another thread's
+//! wake-up.
 
 use super::applier::{Applier, ApplyError};
-use super::follow::Request;
+use super::follow::{Refusal, Request};
 use super::shared::Shared;
 use super::{Command, CopyView, detach};
 use crate::disk;
@@ -11,8 +12,7 @@ use crate::model::{DatabaseState, Message};
 use crate::ownership::{self, Ownership};
 use crate::sqlite::WalIndex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use tokio::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, TryLockError};
 
 /// The local database, for whoever applies.
 pub(super) struct Worker {
@@ -29,20 +29,33 @@ pub(super) enum AtOnce {
     Done,
     /// The stream must end; the reason is in the state.
     Refused,
-    /// It may take long, or the thread is at work: it goes there.
+    /// It may take long, or a thread is at work: it goes there.
     Later(Message),
 }
 
 /// One task of the process at a time: a disk that hangs must leave the other I/O threads to the other databases.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
-/// Applies a small message in the calling task. The caller has seen that the thread has no message before it.
+/// Whether more may be asked.
+pub(super) enum Next {
+    /// Yes.
+    More,
+    /// No: the database has ended.
+    End,
+}
+
+/// Applies a small message in the calling task. The caller has seen that no message is queued before it.
 pub(super) fn at_once(worker: &Mutex<Worker>, message: Message) -> AtOnce {
     let mut worker = match worker.try_lock() {
         Ok(worker) => worker,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return AtOnce::Later(message),
     };
+    if let (Message::Heartbeat { .. }, Some(applier)) = (&message, &mut worker.applier) {
+        // Nothing is written.
+        let heard = applier.message(message);
+        return worker.judge(heard);
+    }
     let ready = |applier: &Applier| applier.takes_at_once(&message);
     if !worker.applier.as_ref().is_some_and(ready) || BUSY.swap(true, Ordering::Acquire) {
         return AtOnce::Later(message);
@@ -50,59 +63,6 @@ pub(super) fn at_once(worker: &Mutex<Worker>, message: Message) -> AtOnce {
     let done = worker.message_at_once(message);
     BUSY.store(false, Ordering::Release);
     done
-}
-
-fn lock(worker: &Mutex<Worker>) -> MutexGuard<'_, Worker> {
-    // A panic ends the process (`cli::end_on_panic`); where it does not, the checksums judge what was left.
-    worker.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn run(worker: &Mutex<Worker>, mut commands: Receiver<Command>) {
-    while let Some(command) = commands.blocking_recv() {
-        let mut worker = lock(worker);
-        match command {
-            Command::Begin(reply) => {
-                let _ = reply.send(worker.begin());
-            }
-            Command::Message {
-                message,
-                session,
-                permit,
-            } => {
-                // What is still queued of a stream that was given up is not applied.
-                if !session.is_cancelled() && !worker.message(message) {
-                    session.cancel();
-                }
-                drop(permit);
-            }
-            Command::End(reply) => {
-                if let Some(applier) = &mut worker.applier {
-                    applier.disconnected();
-                }
-                // Nobody waits for it where the stream was given up here.
-                let _ = reply.send(());
-            }
-            Command::Tick { idle } => {
-                let idle = idle && !std::mem::take(&mut worker.active);
-                worker.tick(idle);
-            }
-            Command::View(index, reply) => {
-                let _ = reply.send(worker.view(*index));
-            }
-            Command::Detach(reply) => {
-                let _ = reply.send(worker.detach());
-                return;
-            }
-            Command::Stop => break,
-        }
-    }
-    let mut worker = lock(worker);
-    if let Some(applier) = worker.applier.take() {
-        applier.close();
-    }
-    worker
-        .shared
-        .set_state(DatabaseState::Stopped, String::new());
 }
 
 impl Worker {
@@ -115,17 +75,77 @@ impl Worker {
         }
     }
 
+    /// Does what is asked.
+    pub(super) fn command(&mut self, command: Command) -> Next {
+        match command {
+            Command::Begin(reply) => {
+                let _ = reply.send(self.begin());
+            }
+            Command::Message {
+                message,
+                session,
+                permit,
+            } => {
+                // What is still queued of a stream that was given up is not applied.
+                if !session.is_cancelled() && !self.message(message) {
+                    session.cancel();
+                }
+                drop(permit);
+            }
+            Command::End(reply) => {
+                if let Some(applier) = &mut self.applier {
+                    applier.disconnected();
+                }
+                // Nobody waits for it where the stream was given up here.
+                let _ = reply.send(());
+            }
+            Command::Tick { idle } => {
+                let idle = idle && !std::mem::take(&mut self.active);
+                self.tick(idle);
+            }
+            Command::View(index, reply) => {
+                let _ = reply.send(self.view(*index));
+            }
+            Command::Detach(reply) => {
+                let _ = reply.send(self.detach());
+                self.let_go();
+                return Next::End;
+            }
+            Command::Stop => {
+                if let Some(applier) = self.applier.take() {
+                    applier.close();
+                }
+                self.let_go();
+                self.shared.set_state(DatabaseState::Stopped, String::new());
+                return Next::End;
+            }
+        }
+        Next::More
+    }
+
+    /// Now and not with the last handle to this: another process may want the files.
+    fn let_go(&mut self) {
+        self.applier = None;
+        self.ownership = None;
+    }
+
     fn message_at_once(&mut self, message: Message) -> AtOnce {
         let Some(applier) = &mut self.applier else {
             return AtOnce::Later(message);
         };
         self.active = true;
-        match applier.message_at_once(message) {
-            Ok(false) => AtOnce::Done,
-            Ok(true) => {
+        self.shared.set_calm(false);
+        let done = applier.message_at_once(message).map(|due| {
+            if due {
                 self.shared.wake();
-                AtOnce::Done
             }
+        });
+        self.judge(done)
+    }
+
+    fn judge(&mut self, done: Result<(), ApplyError>) -> AtOnce {
+        match done {
+            Ok(()) => AtOnce::Done,
             Err(error) => {
                 self.failed(&error);
                 AtOnce::Refused
@@ -133,14 +153,18 @@ impl Worker {
         }
     }
 
-    fn begin(&mut self) -> Result<Request, String> {
+    fn begin(&mut self) -> Result<Request, Refusal> {
         if let Err(reason) = self.open() {
             self.shared.set_state(DatabaseState::Failed, reason.clone());
-            return Err(reason);
+            return Err(Refusal::Failed(reason));
         }
         let Some(applier) = &mut self.applier else {
-            return Err("the database is not open".to_owned());
+            return Err(Refusal::Failed("the database is not open".to_owned()));
         };
+        if let Err(error) = applier.make_room() {
+            self.failed(&error);
+            return Err(Refusal::Told);
+        }
         let (mark, replica_id) = applier.request();
         Ok(Request { mark, replica_id })
     }
@@ -174,6 +198,7 @@ impl Worker {
         let Some(applier) = &mut self.applier else {
             return false;
         };
+        self.shared.set_calm(false);
         match applier.message(message) {
             Ok(()) => true,
             Err(error) => {
@@ -195,6 +220,8 @@ impl Worker {
                 self.applier = None;
             }
         }
+        let calm = self.applier.as_ref().is_none_or(Applier::is_calm);
+        self.shared.set_calm(calm);
     }
 
     fn failed(&self, error: &ApplyError) {
@@ -206,8 +233,11 @@ impl Worker {
         } else {
             tracing::warn!(database = %name, "{error}");
         }
-        self.shared
-            .set_state(DatabaseState::Disconnected, error.to_string());
+        let state = match error {
+            ApplyError::Full => DatabaseState::Waiting,
+            _ => DatabaseState::Disconnected,
+        };
+        self.shared.set_state(state, error.to_string());
     }
 
     /// Between two transactions: nobody publishes while the worker is locked, so the state that is held is the one that is
@@ -225,7 +255,7 @@ impl Worker {
             return Err("the database is not open".to_owned());
         };
         let mark = applier.detach().map_err(|e| e.to_string())?;
-        self.ownership = None;
+        self.let_go();
         detach::finish(&self.shared.config.path).map_err(|e| e.to_string())?;
         self.shared.set_state(
             DatabaseState::Stopped,

@@ -3,8 +3,8 @@
 use super::errors::{Reason, Refusal};
 use crate::format::position::Position;
 use crate::model::{
-    CopyMessage, CopyRequest, DatabaseStatus, Message, Meters, Point, Progress, ReplicaStatus,
-    StreamStart,
+    CopyMessage, CopyRequest, DatabaseState, DatabaseStatus, Message, Meters, Point, Progress,
+    ReplicaStatus, StreamStart,
 };
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -26,6 +26,11 @@ pub trait Database: Send + Sync + 'static {
     fn name(&self) -> &str;
     /// Its state, for people.
     fn status(&self) -> DatabaseStatus;
+    /// Its state, and the seconds since it was level with its primary: what its health depends on, asked often of all.
+    fn pulse(&self) -> (DatabaseState, f64) {
+        let status = self.status();
+        (status.state, status.staleness_seconds)
+    }
     /// Its counters, for metrics.
     fn meters(&self) -> Arc<Meters>;
     /// Its position: captured on a primary, what readers see on a replica.

@@ -31,8 +31,9 @@ const CALLS_PER_CONNECTION: u32 = 8192;
 const HEADERS: u32 = 16 << 10;
 /// Calls that were opened and reset before they were looked at ("rapid reset"): beyond it the connection is closed.
 const RESETS: usize = 20;
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A dead peer is noticed after the two together, and a little for the timers: within 15 s.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(8);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection that is told to end has this long for the calls on it.
 const GOODBYE: Duration = Duration::from_secs(10);
 /// After a failure to accept, as when there are no descriptors left.
@@ -60,6 +61,7 @@ impl Door {
         limits: Limits,
         meters: Arc<ProcessMeters>,
     ) -> Door {
+        let limits = limits.bounded();
         Door {
             routes: routes.prepare(),
             security,

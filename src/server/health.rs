@@ -20,15 +20,15 @@ use tonic_health::server::HealthReporter;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 fn serves(served: &Served, max_staleness: Option<Duration>) -> bool {
-    let status = served.database().status();
-    if matches!(status.state, DatabaseState::Failed | DatabaseState::Stopped) {
+    let (state, staleness) = served.database().pulse();
+    if matches!(state, DatabaseState::Failed | DatabaseState::Stopped) {
         return false;
     }
     match served {
-        Served::Primary(_) => status.state == DatabaseState::Streaming,
+        Served::Primary(_) => state == DatabaseState::Streaming,
         Served::Replica(replica) => {
-            let fresh = max_staleness
-                .is_none_or(|max| (0.0..=max.as_secs_f64()).contains(&status.staleness_seconds));
+            let fresh =
+                max_staleness.is_none_or(|max| (0.0..=max.as_secs_f64()).contains(&staleness));
             replica.has_caught_up_once() && fresh
         }
     }

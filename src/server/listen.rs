@@ -11,7 +11,7 @@ use super::position::Positions;
 use super::registry::Registry;
 use super::replication::Replication;
 use super::shared::Shared;
-use crate::config::Limits;
+use crate::config::{LONGEST_DURATION, Limits};
 use crate::model::ProcessMeters;
 use crate::security::ServerSecurity;
 use crate::wire::pb;
@@ -106,7 +106,7 @@ pub async fn serve(
         shutdown.await;
         shared.draining.cancel();
         told.cancelled().await;
-        let deadline = Instant::now() + config.drain_timeout;
+        let deadline = Instant::now() + config.drain_timeout.min(LONGEST_DURATION);
         let drained = drain(&shared, deadline).await;
         farewell(&shared).await;
         shared.closing.cancel();

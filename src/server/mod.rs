@@ -27,3 +27,4 @@ pub use errors::{Reason, Refusal};
 pub use listen::{Drained, ServeError, ServerConfig, serve};
 pub use outgoing::{Source, outgoing};
 pub use registry::{Registry, RegistryError};
+pub use strangers::{StrangerPlace, Strangers};

@@ -3,7 +3,9 @@
 use super::database::{Database, Messages, PrimaryDatabase};
 use super::errors::{Reason, Refusal};
 use super::outgoing::{Source, outgoing};
-use crate::model::{DatabaseStatus, Message, Meters, Point, Progress, ReplicaStatus, StreamStart};
+use crate::model::{
+    DatabaseState, DatabaseStatus, Message, Meters, Point, Progress, ReplicaStatus, StreamStart,
+};
 use crate::primary::{Primary, PrimaryError, StreamHandle};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -31,6 +33,10 @@ impl Database for Arc<Primary> {
 
     fn status(&self) -> DatabaseStatus {
         Primary::status(self)
+    }
+
+    fn pulse(&self) -> (DatabaseState, f64) {
+        Primary::pulse(self)
     }
 
     fn meters(&self) -> Arc<Meters> {

@@ -5,7 +5,7 @@ use super::database::{Copies, Database, ReplicaDatabase};
 use super::errors::{Reason, Refusal};
 use super::outgoing::outgoing;
 use crate::format::position::Position;
-use crate::model::{CopyRequest, DatabaseStatus, Meters, Point};
+use crate::model::{CopyRequest, DatabaseState, DatabaseStatus, Meters, Point};
 use crate::replica::Replica;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +19,10 @@ impl Database for Arc<Replica> {
 
     fn status(&self) -> DatabaseStatus {
         Replica::status(self)
+    }
+
+    fn pulse(&self) -> (DatabaseState, f64) {
+        Replica::pulse(self)
     }
 
     fn meters(&self) -> Arc<Meters> {

@@ -14,13 +14,13 @@ struct Room {
 
 /// The places.
 #[derive(Clone)]
-pub(super) struct Strangers {
+pub struct Strangers {
     room: Arc<Mutex<Room>>,
     limit: usize,
 }
 
 /// One of them; given back when dropped.
-pub(super) struct StrangerPlace {
+pub struct StrangerPlace {
     room: Arc<Mutex<Room>>,
     number: u64,
 }
@@ -30,7 +30,8 @@ fn lock(room: &Mutex<Room>) -> MutexGuard<'_, Room> {
 }
 
 impl Strangers {
-    pub(super) fn new(limit: usize) -> Strangers {
+    /// So many of them, at least one.
+    pub fn new(limit: usize) -> Strangers {
         Strangers {
             room: Arc::default(),
             limit: limit.max(1),
@@ -38,7 +39,7 @@ impl Strangers {
     }
 
     /// A place, the token that is cancelled when another needs it, and whether that happened to one now.
-    pub(super) fn enter(&self) -> (StrangerPlace, CancellationToken, bool) {
+    pub fn enter(&self) -> (StrangerPlace, CancellationToken, bool) {
         let mut room = lock(&self.room);
         let mut crowded = false;
         while room.places.len() >= self.limit {

@@ -2,7 +2,8 @@
 
 use crate::fake::Handle;
 use crate::running::Running;
-use walcast::config::{Grant, Permission, TokenSource};
+use walcast::config::{Grant, Limits, Permission, TokenSource};
+use walcast::model::DatabaseState;
 use walcast::security::ServerSecurity;
 
 fn grant(name: &str, token: &str, databases: &[&str], allow: &[Permission]) -> Grant {
@@ -16,6 +17,14 @@ fn grant(name: &str, token: &str, databases: &[&str], allow: &[Permission]) -> G
 }
 
 async fn guarded() -> Running {
+    let databases = [
+        Handle::primary("tenants/a.db"),
+        Handle::primary("tenants/b.db"),
+    ];
+    guarding(&databases.each_ref(), Limits::default()).await
+}
+
+pub async fn guarding(databases: &[&Handle], limits: Limits) -> Running {
     let mut config = options();
     config.access = vec![
         grant(
@@ -38,11 +47,7 @@ async fn guarded() -> Running {
         ),
     ];
     let security = ServerSecurity::load(&config).expect("good tokens");
-    let databases = [
-        Handle::primary("tenants/a.db"),
-        Handle::primary("tenants/b.db"),
-    ];
-    Running::with(&databases.each_ref(), None, security).await
+    Running::limited(databases, None, security, limits).await
 }
 
 fn options() -> walcast::config::ServerOptions {
@@ -135,5 +140,84 @@ async fn a_client_of_some_databases_sees_nothing_of_the_others() {
             .await;
         assert_eq!(answer.status, wanted, "{path}");
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_probe_without_a_token_learns_no_name() {
+    let lost = |name: &str| {
+        let replica = Handle::replica(name);
+        replica.set(|status| {
+            status.state = DatabaseState::Failed;
+            status.reason = "cannot open /data/secret.db from http://upstream.example".to_owned();
+        });
+        replica
+    };
+    let databases = [lost("tenants/a.db"), lost("tenants/b.db")];
+    let server = guarding(&databases.each_ref(), Limits::default()).await;
+    for (path, first) in [
+        ("/readyz", "not ready\nnot ready: 2;"),
+        ("/livez", "alive\nfailed: 2;"),
+    ] {
+        for token in [
+            "",
+            "authorization: Bearer token-of-a-reader-000\r\n",
+            "authorization: Bearer unknown\r\n",
+        ] {
+            let body = server.ask(&format!("GET {path}"), token).await.body;
+            assert!(body.starts_with(first), "{body}");
+            for secret in ["tenants", "data", "upstream"] {
+                assert!(!body.contains(secret), "{path}: {body}");
+            }
+        }
+        let all = "authorization: Bearer token-of-the-monitoring\r\n";
+        let body = server.ask(&format!("GET {path}"), all).await.body;
+        assert_eq!(body.matches("tenants/").count(), 2, "{body}");
+        assert!(body.contains("/data/secret.db"), "{body}");
+        let some = "authorization: Bearer token-of-one-tenant-0\r\n";
+        let body = server.ask(&format!("GET {path}"), some).await.body;
+        assert!(
+            body.contains("tenants/a.db: ") && !body.contains("tenants/b.db"),
+            "{body}"
+        );
+        assert!(body.contains(": 1; who may see metrics"), "{body}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_name_that_leads_here_from_elsewhere_is_refused_while_all_is_open() {
+    let database = Handle::primary("own.db");
+    let server = Running::start(&[&database]).await;
+    let of = async |server: &Running, path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        server.say(&request).await
+    };
+    for path in [
+        "/",
+        "/metrics",
+        "/events",
+        "/history?database=own.db",
+        "/livez",
+        "/readyz",
+        "/x",
+    ] {
+        let answer = of(&server, path, "evil.example:4041").await;
+        assert_eq!(answer.status, 421, "{path}");
+        assert!(
+            answer.body.contains("\"evil.example:4041\""),
+            "{}",
+            answer.body
+        );
+        assert!(!answer.body.contains("own.db"));
+    }
+    for host in ["localhost:1", "127.0.0.1", "[::1]:8", "walcast-box:4041"] {
+        assert_eq!(of(&server, "/metrics", host).await.status, 200, "{host}");
+    }
+    server.end().await;
+    // A token says more than a name.
+    let server = guarded().await;
+    assert_eq!(of(&server, "/livez", "walcast.example").await.status, 200);
+    assert_eq!(of(&server, "/metrics", "walcast.example").await.status, 401);
     server.end().await;
 }

@@ -4,6 +4,7 @@
 mod access;
 mod events;
 mod fake;
+mod limits;
 mod metrics;
 mod probes;
 mod running;

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use walcast::config::Readiness;
+use walcast::config::{Limits, Readiness};
 use walcast::http::{HttpOptions, Recent, serve};
 use walcast::model::ProcessMeters;
 use walcast::security::ServerSecurity;
@@ -53,6 +53,15 @@ impl Running {
         max_staleness: Option<Duration>,
         security: ServerSecurity,
     ) -> Running {
+        Running::limited(databases, max_staleness, security, Limits::default()).await
+    }
+
+    pub async fn limited(
+        databases: &[&Handle],
+        max_staleness: Option<Duration>,
+        security: ServerSecurity,
+        limits: Limits,
+    ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let registry = Registry::new(max_staleness);
@@ -65,6 +74,8 @@ impl Running {
         let options = HttpOptions {
             readiness: receiver,
             server_id: "node-1".to_owned(),
+            limits,
+            listen: "walcast-box:0".to_owned(),
             grpc: None,
             meters: meters.clone(),
             recent: Recent::default(),
@@ -93,7 +104,7 @@ impl Running {
             .await
             .expect("a connection");
         let request =
-            format!("{first} HTTP/1.1\r\nhost: test\r\n{headers}connection: close\r\n\r\n");
+            format!("{first} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
         stream
             .write_all(request.as_bytes())
             .await
@@ -102,20 +113,19 @@ impl Running {
     }
 
     pub async fn ask(&self, first: &str, headers: &str) -> Answer {
-        let mut stream = self.open(first, headers).await;
-        let mut text = String::new();
-        within(stream.read_to_string(&mut text))
-            .await
-            .expect("an answer");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
-        Answer {
-            status: status.expect("a status"),
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
+        answer(self.open(first, headers).await).await
     }
 
+    /// Sends a whole request.
+    pub async fn say(&self, request: &str) -> Answer {
+        let connected = TcpStream::connect(self.address).await;
+        let mut stream = connected.expect("a connection");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("a request");
+        answer(stream).await
+    }
     pub async fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path}"), "").await
     }
@@ -124,6 +134,20 @@ impl Running {
     pub async fn end(self) {
         self.shutdown.cancel();
         within(self.task).await.expect("no panic");
+    }
+}
+
+async fn answer(mut stream: TcpStream) -> Answer {
+    let mut text = String::new();
+    within(stream.read_to_string(&mut text))
+        .await
+        .expect("an answer");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+    Answer {
+        status: status.expect("a status"),
+        head: head.to_owned(),
+        body: body.to_owned(),
     }
 }
 

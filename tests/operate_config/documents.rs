@@ -147,3 +147,24 @@ fn the_documentation_has_every_key_with_its_type_and_default() {
         }
     }
 }
+
+/// Who uses the library and says nothing gets what the documentation says.
+#[test]
+fn the_library_has_the_same_defaults() {
+    use walcast::config::{PrimaryOptions, ReplicaOptions};
+    let (wanted, got) = (
+        PrimaryOptions::default(),
+        walcast::primary::PrimaryConfig::new("a", "a"),
+    );
+    assert_eq!(got.retain_bytes, wanted.retain_size);
+    assert_eq!(got.retain_age, wanted.retain_age);
+    assert_eq!(got.heartbeat, wanted.heartbeat);
+    let (wanted, got) = (
+        ReplicaOptions::default(),
+        walcast::replica::ReplicaConfig::new("a", "a".into(), "http://h:1"),
+    );
+    assert_eq!(got.scrub_interval, wanted.scrub_interval);
+    assert_eq!(got.wal_soft_limit, wanted.wal_soft_limit);
+    assert_eq!(got.wal_hard_limit, wanted.wal_hard_limit);
+    assert_eq!(got.mode, wanted.mode);
+}

@@ -284,6 +284,76 @@ async fn a_drain_that_cannot_end_in_time_is_6() {
     assert_eq!(status.code(), Some(Exit::DrainTimedOut as i32));
 }
 
+/// More than a clock can count is an argument like any other that is wrong.
+#[tokio::test]
+async fn a_time_without_end_is_a_wrong_argument() {
+    let long = "18446744073709551615s";
+    for args in [
+        [
+            "primary",
+            "--db",
+            "/tmp/never.db",
+            "--listen",
+            "127.0.0.1:0",
+            "--drain-timeout",
+            long,
+        ]
+        .to_vec(),
+        [
+            "wait",
+            "--server",
+            "http://127.0.0.1:1",
+            "--db",
+            "a",
+            "--position",
+            FAR,
+            "--max-wait",
+            long,
+        ]
+        .to_vec(),
+        [
+            "verify",
+            "--primary",
+            "http://127.0.0.1:1",
+            "--replica",
+            "http://127.0.0.1:1",
+            "--db",
+            "a",
+            "--max-wait",
+            long,
+        ]
+        .to_vec(),
+    ] {
+        let said = run(&args, Exit::Usage).await;
+        assert!(said.contains("365000d is the most"), "{said}");
+    }
+}
+
+/// The library takes any: it waits as long as the server lets it.
+#[tokio::test]
+async fn the_longest_duration_is_no_panic() {
+    let primary = FakePrimary::new("app.db");
+    let limits = walcast::config::Limits {
+        handshake_timeout: std::time::Duration::MAX,
+        idle_timeout: std::time::Duration::MAX,
+        stall_timeout: std::time::Duration::MAX,
+        ..Default::default()
+    };
+    let config = walcast::server::ServerConfig {
+        drain_timeout: std::time::Duration::MAX,
+        limits,
+        ..Default::default()
+    };
+    let server = Running::with(vec![primary.served()], None, config).await;
+    let admin = walcast::client::Admin::connect_lazy(&server.url()).expect("a URL");
+    let waited = within(admin.wait("app.db", at(0x20), std::time::Duration::MAX)).await;
+    assert!(waited.expect("an answer").reached);
+    drop(admin);
+    server.shut_down();
+    let ended = within(server.ended()).await;
+    assert_eq!(ended, walcast::server::Drained::Complete);
+}
+
 const PANIC: &str = "WALCAST_TEST_PANIC";
 
 /// Not a test of its own: the next one runs it in a process that is to end.

@@ -167,6 +167,7 @@ pub struct FakePrimary {
     pub flood: AtomicBool,
     pub reports: Mutex<Vec<Progress>>,
     pub starts: Mutex<Vec<StreamStart>>,
+    pub replicas: Mutex<Vec<ReplicaStatus>>,
 }
 
 impl FakePrimary {
@@ -179,6 +180,7 @@ impl FakePrimary {
             flood: AtomicBool::new(false),
             reports: Mutex::new(Vec::new()),
             starts: Mutex::new(Vec::new()),
+            replicas: Mutex::default(),
         })
     }
 
@@ -265,7 +267,7 @@ impl PrimaryDatabase for Primary {
     }
 
     fn replicas(&self) -> Vec<ReplicaStatus> {
-        Vec::new()
+        self.0.replicas.lock().unwrap().clone()
     }
 
     async fn pause(&self) -> Result<Point, Refusal> {

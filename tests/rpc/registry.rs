@@ -5,7 +5,7 @@ use crate::running::{PATIENCE, Running, within};
 use crate::upstream::start;
 use std::sync::atomic::Ordering;
 use walcast::client::{Admin, Health, Upstream};
-use walcast::model::Message;
+use walcast::model::{DatabaseState, Message, ReplicaStatus};
 use walcast::server::{Drained, RegistryError, ServerConfig};
 
 async fn reaches(admin: &Admin, name: &str, wanted: Health) {
@@ -117,4 +117,39 @@ async fn what_comes_while_the_server_drains_is_closed_too_and_then_nothing_comes
         registry.add(FakePrimary::new("too-late.db").served()),
         Err(RegistryError::Ending("too-late.db".into()))
     );
+}
+
+/// Longer than gRPC takes of an answer by itself, 4 MiB.
+#[tokio::test]
+async fn the_replicas_of_a_thousand_databases_are_one_list() {
+    let status = |database: &str, number: usize| ReplicaStatus {
+        database: database.to_owned(),
+        replica_id: format!("{number:032x}"),
+        name: format!("replica-{number}.eu-central-1.example"),
+        address: "[2001:db8:0:1:2:3:4:5]:54321".to_owned(),
+        state: DatabaseState::Disconnected,
+        reason: "the connection was lost: the peer did not answer a ping in time".to_owned(),
+        sent: Some(at(0x40)),
+        received: Some(at(0x40)),
+        applied: Some(at(0x20)),
+        durable: Some(at(0x20)),
+        lag_bytes: 0x20,
+        lag_seconds: 1.5,
+        connected_since_us: 1_700_000_000_000_000,
+        bytes_sent: 1 << 40,
+    };
+    let databases: Vec<_> = (0..1000)
+        .map(|i| {
+            let name = format!("tenants/number-{i}.db");
+            let primary = FakePrimary::new(&name);
+            let replicas = (0..32).map(|number| status(&name, number));
+            *primary.replicas.lock().unwrap() = replicas.collect();
+            primary.served()
+        })
+        .collect();
+    let server = Running::start(databases).await;
+    let admin = Admin::connect_lazy(&server.url()).expect("a URL");
+    let replicas = within(admin.replicas("")).await.expect("a list");
+    assert_eq!(replicas.len(), 32_000);
+    assert_eq!(within(admin.databases()).await.expect("a list").len(), 1000);
 }

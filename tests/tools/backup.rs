@@ -1,8 +1,11 @@
 //! `walcast backup`: each result is an ordinary database of one position, and can be written.
 
 use crate::kit::*;
-use std::os::unix::fs::PermissionsExt as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, chown, getuid};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// It opens, is whole, and takes a write.
@@ -53,18 +56,101 @@ fn a_primary_a_replica_and_a_replicas_file_give_the_same() {
         assert_writable(to);
     }
     // And nothing is left beside them.
-    let left: Vec<_> = std::fs::read_dir(pair.dir.path())
-        .expect("a directory")
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .into_string()
-                .expect("UTF-8")
-        })
+    assert_eq!(hidden(pair.dir.path()), [""; 0]);
+}
+
+/// What is in a directory under a hidden name.
+fn hidden(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names
+        .map(|name| name.into_string().expect("UTF-8"))
         .filter(|name| name.starts_with('.'))
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+        .collect()
+}
+
+/// Neither the umask nor the group of the process decides who reads a backup.
+#[test]
+fn a_backup_has_its_mode_and_the_group_of_its_directory() {
+    let pair = Pair::start();
+    pair.level();
+    let to = pair.dir.path().join("to");
+    std::fs::create_dir(&to).expect("a directory");
+    if getuid().is_root() {
+        chown(&to, None, Some(Gid::from_raw(4242))).expect("a group");
+    }
+    let group = std::fs::metadata(&to).expect("a directory").gid();
+    let copy = pair.copy();
+    let sources = [
+        ["--server", &pair.primary.url, "--db", "app.db"].to_vec(),
+        ["--server", &pair.replica.url, "--db", "app.db"].to_vec(),
+        ["--db", text(&copy)].to_vec(),
+    ];
+    for (i, source) in sources.iter().enumerate() {
+        for (mode, wanted) in [(None, 0o640), (Some("0664"), 0o664)] {
+            let path = to.join(format!("{i}-{wanted:o}.db"));
+            let mut command = Command::new("sh");
+            command.args(["-c", "umask 077; exec \"$@\"", "sh"]);
+            command.args([env!("CARGO_BIN_EXE_walcast"), "backup", "--to", text(&path)]);
+            command.args(source);
+            command.args(mode.map(|mode| ["--mode", mode]).into_iter().flatten());
+            let done = command.output().expect("a shell");
+            assert!(done.status.success(), "{done:?}");
+            let got = std::fs::metadata(&path).expect("a backup");
+            assert_eq!(got.mode() & 0o7777, wanted, "{source:?}");
+            assert_eq!(got.gid(), group, "{source:?}");
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_nothing() {
+    let pair = Pair::start();
+    fill(&pair.app(), 6000);
+    pair.level();
+    let copy = pair.copy();
+    let sources = [
+        ["--server", &pair.replica.url, "--db", "app.db"].to_vec(),
+        ["--db", text(&copy)].to_vec(),
+    ];
+    for source in sources {
+        let to = pair.dir.path().join("b.db");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
+            .args(["backup", "--to", text(&to)])
+            .args(source)
+            // 12 MiB in steps of 50 ms.
+            .env("WALCAST_FAULTS", "backup.write=stall")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("walcast runs");
+        until("the copy to begin", || {
+            let names = hidden(pair.dir.path());
+            let begun = names
+                .iter()
+                .any(|n| pair.dir.path().join(n).join("copy.tmp").exists());
+            assert!(
+                child.try_wait().expect("a child").is_none(),
+                "it is done already"
+            );
+            begun.then_some(())
+        });
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        kill(pid, Signal::SIGINT).expect("a signal");
+        let ended = child.wait_with_output().expect("an end");
+        let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("interrupted"), "{stderr}");
+        assert_eq!(hidden(pair.dir.path()), [""; 0]);
+        assert!(!to.exists());
+    }
+}
+
+#[test]
+fn a_copy_has_the_mode_that_was_asked_for() {
+    let pair = Pair::with(&["--mode", "0660"]);
+    let mode = std::fs::metadata(pair.copy()).expect("a copy").mode();
+    assert_eq!(mode & 0o7777, 0o660);
 }
 
 #[test]

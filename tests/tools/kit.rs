@@ -63,7 +63,14 @@ pub struct Server {
 impl Server {
     /// Starts `walcast` with these arguments and waits for its address.
     pub fn start(args: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
+        Server::start_with(args, |_| {})
+    }
+
+    /// The same, changed before it starts.
+    pub fn start_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
+        change(&mut command);
+        let mut child = command
             .args(args)
             .args(["--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
@@ -83,13 +90,24 @@ impl Server {
             url: String::new(),
             log,
         };
-        let address = until("an address", || {
-            let log = server.log();
-            let line = log.lines().find_map(|l| l.strip_prefix("listening on "));
-            line.map(str::to_owned)
-        });
-        server.url = format!("http://{address}");
+        server.url = format!("http://{}", server.told("listening on "));
         server
+    }
+
+    /// What follows these words on stderr, in a line or in a JSON object.
+    pub fn told(&self, words: &str) -> String {
+        until(words, || {
+            let log = self.log();
+            let ended = log.rfind('\n').map_or("", |end| &log[..end]);
+            let (_, rest) = ended.split_once(words)?;
+            let end = rest.find(['\n', '"']).unwrap_or(rest.len());
+            Some(rest[..end].to_owned())
+        })
+    }
+
+    /// The pid.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
     }
 
     /// Its stderr so far.
@@ -105,8 +123,7 @@ impl Server {
 
     /// Ends it in order.
     pub fn stop(mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
-        kill(pid, Signal::SIGTERM).expect("a signal");
+        kill(self.pid(), Signal::SIGTERM).expect("a signal");
         self.child.wait().expect("an end");
     }
 }

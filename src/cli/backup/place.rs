@@ -3,6 +3,7 @@
 use super::super::exit::{Exit, Failure};
 use crate::disk;
 use crate::ownership;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A path that may be written.
@@ -78,11 +79,16 @@ impl Place {
         &self.parent
     }
 
-    /// Gives the finished file its name.
-    pub(super) fn install(&self, written: &Path) -> Result<(), Failure> {
+    /// Gives the finished file its mode, the group of its directory, whose members are its readers, and its name.
+    pub(super) fn install(&self, written: &Path, mode: u32) -> Result<(), Failure> {
         // It may have come meanwhile.
         self.refuse_what_is_there()?;
         let rename = || -> disk::Result<()> {
+            if let Ok(parent) = std::fs::metadata(&self.parent) {
+                let file = disk::File::open_rw("backup.mode", written)?;
+                file.set_access("backup.mode", mode, parent.gid())?;
+                file.sync_all("backup.mode")?;
+            }
             for suffix in ["-wal", "-shm", "-journal"] {
                 disk::remove_file("backup.remove-stale", &beside(&self.path, suffix))?;
             }
@@ -129,10 +135,10 @@ mod tests {
         std::fs::write(&written, "one").expect("a file");
         let place = Place::check(&path, false).expect("free");
         std::fs::write(&path, "came meanwhile").expect("a file");
-        assert!(place.install(&written).is_err());
+        assert!(place.install(&written, 0o640).is_err());
         assert_eq!(std::fs::read(&path).expect("a file"), b"came meanwhile");
         let place = Place::check(&path, true).expect("forced");
-        place.install(&written).expect("installed");
+        place.install(&written, 0o640).expect("installed");
         assert_eq!(std::fs::read(&path).expect("a file"), b"one");
     }
 }

@@ -24,10 +24,10 @@ fn disk(error: DiskError) -> Failure {
 }
 
 impl Writer {
-    pub(super) fn create(directory: &Path, page_size: u32, mode: u32) -> Result<Writer, Failure> {
+    pub(super) fn create(directory: &Path, page_size: u32) -> Result<Writer, Failure> {
         let path = directory.join("copy.tmp");
         Ok(Writer {
-            file: File::create("backup.create", &path, mode).map_err(disk)?,
+            file: File::create("backup.create", &path, super::PRIVATE).map_err(disk)?,
             path,
             page_size,
             next: 1,

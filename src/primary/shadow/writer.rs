@@ -113,7 +113,7 @@ impl ShadowWriter {
             let path = self
                 .layout
                 .segment(self.generation, piece.index, piece.start);
-            let file = File::create("shadow.create", &path, 0o644)?;
+            let file = File::create_within("shadow.create", &path)?;
             open.segment = Some(Segment {
                 file,
                 len: 0,
@@ -150,10 +150,15 @@ impl ShadowWriter {
     }
 
     fn create_index(&self, index: u64, now_us: i64) -> disk::Result<OpenIndex> {
-        disk::create_dir_all("shadow.mkdir", &self.layout.index(self.generation, index))?;
-        disk::create_dir_all("shadow.mkdir", &self.layout.commits(self.generation))?;
+        let directories = [
+            self.layout.index(self.generation, index),
+            self.layout.commits(self.generation),
+        ];
+        for directory in directories {
+            disk::create_dirs_within("shadow.mkdir", self.layout.root(), &directory)?;
+        }
         let path = self.layout.sidecar(self.generation, index);
-        let sidecar = File::create("shadow.sidecar-create", &path, 0o644)?;
+        let sidecar = File::create_within("shadow.sidecar-create", &path)?;
         sidecar.write_all_at(
             "shadow.sidecar-header",
             &commits::encode_header(self.page_size),

@@ -1,6 +1,7 @@
 //! Whole-part tests: an application in another process, a primary here or in a third one, and a mirror that believes
 //! nothing it is sent.
 
+mod access;
 mod attach;
 mod capture;
 mod child;

@@ -5,7 +5,7 @@ use crate::replica::applier::ApplyError;
 use crate::replica::detach_offline;
 use crate::replica::local::LocalError;
 
-fn source_with_rows(page_size: u32, rows: u32) -> Source {
+pub(super) fn source_with_rows(page_size: u32, rows: u32) -> Source {
     let source = Source::new(page_size);
     source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)");
     for i in 0..rows {
@@ -382,41 +382,4 @@ fn a_snapshot_never_takes_the_place_of_a_database_that_came_meanwhile() {
         .execute_batch("INSERT INTO mine VALUES(1)")
         .expect("still theirs");
     assert!(applier.is_behind_its_file());
-}
-
-/// Mode and group of the copy and what is beside it.
-fn access(target: &Target) -> Vec<(u32, u32)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let of = |suffix: &str| {
-        let path = target.directory.path().join(format!("copy.db{suffix}"));
-        let metadata = std::fs::metadata(path).expect("a file");
-        (metadata.mode() & 0o7777, metadata.gid())
-    };
-    ["", "-wal", "-shm"].map(of).to_vec()
-}
-
-#[test]
-fn a_new_file_has_its_mode_and_the_groups_of_its_directory() {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-    let source = source_with_rows(4096, 3);
-    let target = Target::new();
-    // Only root can choose any group; others have their own, which the directory has then.
-    let _ = chown(target.directory.path(), None, Some(64_100));
-    let group = std::fs::metadata(target.directory.path())
-        .expect("a directory")
-        .gid();
-    let applier = target.seeded(&source);
-    assert_eq!(access(&target), vec![(0o640, group); 3]);
-    drop(applier);
-    // What is there already keeps its mode, an empty file too.
-    let target = Target::new();
-    std::fs::write(&target.path, []).expect("a file");
-    std::fs::set_permissions(&target.path, std::fs::Permissions::from_mode(0o606)).expect("a mode");
-    let mut applier = target.seeded(&source);
-    let kept: Vec<u32> = access(&target).iter().map(|(mode, _)| *mode).collect();
-    assert_eq!(kept, [0o606; 3]);
-    applier.disconnected();
-    feed(&mut applier, source_with_rows(4096, 5).snapshot());
-    let kept: Vec<u32> = access(&target).iter().map(|(mode, _)| *mode).collect();
-    assert_eq!(kept, [0o606; 3], "a snapshot in place changes no mode");
 }

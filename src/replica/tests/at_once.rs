@@ -106,6 +106,6 @@ fn what_cannot_be_done_at_once_comes_back() {
     };
     let _at_work = worker.lock().expect("the lock");
     let AtOnce::Later(Message::Chunk(_)) = at_once(&worker, message) else {
-        panic!("the thread is at work")
+        panic!("a thread is at work")
     };
 }

@@ -1,15 +1,16 @@
 //! A real history to feed a replica with: an application database written by SQLite, cut into the messages that a primary
 //! would send.
 
+mod access;
 mod apply;
 mod at_once;
 mod faults;
 mod stream;
 
+use super::ReplicaConfig;
 use super::applier::Applier;
 use super::record::Mark;
 use super::shared::Shared;
-use super::{Command, ReplicaConfig};
 use crate::format::dbheader::lock_page;
 use crate::format::dbsum::{DbSum, page_hash};
 use crate::format::position::{Generation, Position};
@@ -23,7 +24,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
 
 /// The application's side.
 pub(super) struct Source {
@@ -186,7 +186,6 @@ pub(super) struct Target {
     pub(super) directory: TempDir,
     pub(super) path: PathBuf,
     pub(super) shared: Arc<Shared>,
-    _commands: mpsc::Receiver<Command>,
 }
 
 impl Target {
@@ -197,25 +196,21 @@ impl Target {
     pub(super) fn with_soft_limit(wal_soft_limit: u64) -> Target {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("copy.db");
-        let (sender, commands) = mpsc::channel(64);
         let mut config = ReplicaConfig::new("copy", path.clone(), "http://test");
         config.wal_soft_limit = wal_soft_limit;
-        let shared = Arc::new(Shared::new(config, sender));
+        let shared = Arc::new(Shared::new(config));
         Target {
             directory,
             path,
             shared,
-            _commands: commands,
         }
     }
 
     /// From here on a round of the scrub follows the other at once.
     pub(super) fn scrub(&mut self) {
-        let (sender, commands) = mpsc::channel(64);
         let mut config = self.shared.config.clone();
         config.scrub_interval = Some(std::time::Duration::ZERO);
-        self.shared = Arc::new(Shared::new(config, sender));
-        self._commands = commands;
+        self.shared = Arc::new(Shared::new(config));
     }
 
     pub(super) fn side(&self) -> PathBuf {

@@ -1,0 +1,128 @@
+//! What is asked of a database, one after the other, by a thread that is there only while something is asked: a process
+//! follows hundreds of databases, and most of them are quiet.
+
+use super::Command;
+use super::worker::{Next, Worker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+/// Commands that may wait.
+const WAITING: usize = 64;
+
+/// The database has ended: nobody answers any more.
+#[derive(Debug)]
+pub(super) struct Ended;
+
+/// The queue, and who works on it.
+pub(super) struct Queue {
+    commands: mpsc::Sender<Command>,
+    /// `None` while a thread takes from it, and for ever once the database has ended.
+    idle: Mutex<Option<mpsc::Receiver<Command>>>,
+    worker: Mutex<Worker>,
+    threads: Handle,
+    tasks: TaskTracker,
+    fatal: watch::Sender<Option<String>>,
+}
+
+impl Queue {
+    /// Must be called in a tokio runtime. `tasks` knows of the threads.
+    pub(super) fn new(worker: Worker, tasks: TaskTracker) -> Arc<Queue> {
+        let (commands, receiver) = mpsc::channel(WAITING);
+        Arc::new(Queue {
+            commands,
+            idle: Mutex::new(Some(receiver)),
+            worker: Mutex::new(worker),
+            threads: Handle::current(),
+            tasks,
+            fatal: watch::Sender::new(None),
+        })
+    }
+
+    /// Whoever applies; a thread has it locked while it works.
+    pub(super) fn worker(&self) -> &Mutex<Worker> {
+        &self.worker
+    }
+
+    /// Why the replica cannot go on at all, once that is so.
+    pub(super) fn fatal(&self) -> Option<String> {
+        self.fatal.borrow().clone()
+    }
+
+    /// Waits for a place in the queue.
+    pub(super) async fn send(self: &Arc<Self>, command: Command) -> Result<(), Ended> {
+        self.commands.send(command).await.map_err(|_| Ended)?;
+        self.begin();
+        Ok(())
+    }
+
+    /// Asks to look around, where that is not asked for already or worked on.
+    pub(super) fn tick(self: &Arc<Self>) -> Result<(), Ended> {
+        // What waits will be followed by a look around anyway.
+        let idle = !self.has_waiting();
+        match self.commands.try_send(Command::Tick { idle }) {
+            Ok(()) => self.begin(),
+            Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Closed(_)) => return Err(Ended),
+        }
+        Ok(())
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.commands.capacity() < self.commands.max_capacity()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<mpsc::Receiver<Command>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that a thread takes what was queued before this call.
+    fn begin(self: &Arc<Self>) {
+        let Some(receiver) = self.idle().take() else {
+            return;
+        };
+        let queue = self.clone();
+        // Waited for by the tracker; a panic is told by `Fatal`.
+        drop(
+            self.tasks
+                .spawn_blocking_on(move || queue.work(receiver), &self.threads),
+        );
+    }
+
+    fn work(&self, mut receiver: mpsc::Receiver<Command>) {
+        let _fatal = Fatal(self);
+        loop {
+            while let Ok(command) = receiver.try_recv() {
+                let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Next::End = worker.command(command) {
+                    // With the receiver goes all that is queued: who waits for an answer is told.
+                    return;
+                }
+            }
+            *self.idle() = Some(receiver);
+            // What was queued since the last look found no receiver to give to a thread.
+            if !self.has_waiting() {
+                return;
+            }
+            match self.idle().take() {
+                Some(again) => receiver = again,
+                None => return,
+            }
+        }
+    }
+}
+
+/// A panic of the applier must not look like a quiet replica.
+struct Fatal<'a>(&'a Queue);
+
+impl Drop for Fatal<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0
+                .fatal
+                .send_replace(Some("the applier ended: it panicked".to_owned()));
+        }
+    }
+}
