@@ -15,6 +15,7 @@ pub mod node;
 pub mod ownership;
 pub mod primary;
 pub mod replica;
+pub mod restore;
 pub mod security;
 pub mod server;
 pub mod sqlite;

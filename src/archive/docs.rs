@@ -1,8 +1,13 @@
 //! The documents in `walcast/`, JSON for people and programs. Each has a `version`; unknown fields are ignored.
+//!
+//! `checksum` is XXH3 (64 bits, seed 0) of the document without it, as compact JSON with sorted names: a flipped bit in a
+//! position or a time would otherwise read as another one. Who changes a document by hand removes the field.
 
 use super::error::DocError;
 use crate::format::position::Position;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The version that is written, and the only one that is read.
 pub const VERSION: u32 = 1;
@@ -58,13 +63,26 @@ pub struct SnapshotDoc {
     pub taken_us: i64,
 }
 
+const CHECKSUM: &str = "checksum";
+
+fn checksum(fields: &Value) -> String {
+    // A map's names are sorted, and its compact form has no choices left.
+    let text = serde_json::to_vec(fields).unwrap_or_default();
+    format!("{:016x}", xxh3_64(&text))
+}
+
 macro_rules! json {
     ($type:ty) => {
         impl $type {
             /// The object's bytes.
             pub fn encode(&self) -> Vec<u8> {
                 // Strings and numbers alone: this does not fail.
-                let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+                let mut value = serde_json::to_value(self).unwrap_or_default();
+                let sum = checksum(&value);
+                if let Value::Object(fields) = &mut value {
+                    fields.insert(CHECKSUM.to_owned(), Value::String(sum));
+                }
+                let mut bytes = serde_json::to_vec_pretty(&value).unwrap_or_default();
                 bytes.push(b'\n');
                 bytes
             }
@@ -72,9 +90,14 @@ macro_rules! json {
             /// Reads the object's bytes.
             ///
             /// # Errors
-            /// If they are not of this kind, or of another version.
+            /// If they are not of this kind, or of another version, or were changed.
             pub fn parse(bytes: &[u8]) -> Result<Self, DocError> {
-                let doc: Self = serde_json::from_slice(bytes)?;
+                let mut value: Value = serde_json::from_slice(bytes)?;
+                let stated = value.as_object_mut().and_then(|f| f.remove(CHECKSUM));
+                if stated.is_some_and(|stated| stated != checksum(&value).as_str()) {
+                    return Err(DocError::Checksum);
+                }
+                let doc: Self = serde_json::from_value(value)?;
                 match doc.version {
                     VERSION => Ok(doc),
                     other => Err(DocError::Version(other)),

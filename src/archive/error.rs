@@ -96,6 +96,9 @@ pub enum DocError {
     /// It is no JSON, or not of this kind.
     #[error("it is not what walcast writes there: {0}")]
     Json(#[from] serde_json::Error),
+    /// It is not as it was written.
+    #[error("its checksum does not match")]
+    Checksum,
     /// Written by a newer walcast.
     #[error("it has version {0}, and this walcast knows version {known}", known = super::docs::VERSION)]
     Version(u32),

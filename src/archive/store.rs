@@ -105,6 +105,14 @@ impl Store {
         &self.location
     }
 
+    /// The file that an object of a directory is, for who reads much of it: `open_object` hands out small pieces.
+    pub fn file_of(&self, key: Key) -> Option<std::path::PathBuf> {
+        match &self.location {
+            Location::Directory(root) => Some(root.join(key.to_string())),
+            Location::Bucket { .. } => None,
+        }
+    }
+
     fn path(&self, name: &str) -> Path {
         Path::from_iter(self.prefix.parts().chain(Path::from(name).parts()))
     }
