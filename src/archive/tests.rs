@@ -142,7 +142,13 @@ async fn an_archive_has_one_owner() {
     let (_directory, store) = store();
     let first = Claim::take(&store, &me("a"), false).await.expect("free");
     let again = Claim::take(&store, &me("a"), false).await.expect("its own");
-    assert_eq!(first, again);
+    assert_eq!(again.epoch, first.epoch + 1);
+    // The run before, if it still lives, stops.
+    assert!(matches!(
+        first.check(&store).await,
+        Err(ArchiveError::Owned { .. })
+    ));
+    let first = again;
     let refused = Claim::take(&store, &me("b"), false).await;
     let error = refused.expect_err("it is owned").to_string();
     assert!(
