@@ -62,6 +62,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "archive",
             "demo",
             "node",
             "http",

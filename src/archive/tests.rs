@@ -72,6 +72,21 @@ fn locations_are_read_and_shown_as_they_can_be_written() {
     }
 }
 
+#[test]
+fn a_directorys_databases_have_places_of_their_own() {
+    for (prefix, name, place) in [
+        ("/backup", "a/b.db", "/backup/a/b.db"),
+        ("s3://bucket", "a.db", "s3://bucket/a.db"),
+        ("s3://bucket/x", "t/a b%.db", "s3://bucket/x/t/a%20b%25.db"),
+        ("s3://b/x?region=r", "ü", "s3://b/x/%C3%BC?region=r"),
+    ] {
+        let location: Location = prefix.parse().expect(prefix);
+        let joined = location.join(name);
+        assert_eq!(joined.to_string(), place);
+        assert_eq!(place.parse(), Ok(joined));
+    }
+}
+
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().expect("a directory");
     let location = Location::Directory(directory.path().join("archive"));

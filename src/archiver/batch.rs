@@ -262,7 +262,10 @@ mod tests {
         // The rest waits for its commit, and goes without one only when it has to.
         assert!(!batch.is_empty() && batch.since().is_none());
         let rest = batch.take().expect("some");
-        assert_eq!((rest.doc.start, rest.doc.records.len()), (second.end_offset, 0));
+        assert_eq!(
+            (rest.doc.start, rest.doc.records.len()),
+            (second.end_offset, 0)
+        );
         assert_eq!(rest.end, third.end());
         assert_eq!(batch.take(), None);
     }
@@ -274,10 +277,15 @@ mod tests {
         batch.push(&first).expect("in order");
         let next = chunk(at(1, 0), 1, 2, true);
         assert!(!batch.has_room_for(&next));
-        batch.push(&next).expect_err("the first index is not taken yet");
+        batch
+            .push(&next)
+            .expect_err("the first index is not taken yet");
         assert_eq!(batch.take().expect("some").doc.previous_end, 0);
         batch.push(&next).expect("in order");
-        assert_eq!(batch.take().expect("some").doc.previous_end, first.end_offset);
+        assert_eq!(
+            batch.take().expect("some").doc.previous_end,
+            first.end_offset
+        );
         let gap = chunk(at(3, 0), 1, 2, true);
         let error = batch.push(&gap).expect_err("index 2 is missing");
         assert!(error.to_string().contains("is due"), "{error}");

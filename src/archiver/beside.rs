@@ -85,9 +85,7 @@ impl Beside {
     pub fn due(&self) -> Option<Instant> {
         let due = self.next_snapshot.min(self.next_retention);
         // What is due already waits for something: once a second is often enough.
-        self.job
-            .is_none()
-            .then(|| due.max(Instant::now() + LOOK))
+        self.job.is_none().then(|| due.max(Instant::now() + LOOK))
     }
 
     /// Starts what is due, if nothing is done already. `archived`: the end of the log there.

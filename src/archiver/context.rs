@@ -177,7 +177,10 @@ mod tests {
     fn waits_grow_to_a_limit() {
         let mut backoff = Backoff::default();
         let waits: Vec<Duration> = (0..12).map(|_| backoff.next()).collect();
-        assert!(waits[0] >= SHORTEST / 2 && waits[0] <= SHORTEST, "{waits:?}");
+        assert!(
+            waits[0] >= SHORTEST / 2 && waits[0] <= SHORTEST,
+            "{waits:?}"
+        );
         assert!(waits.iter().all(|wait| *wait <= LONGEST));
         assert!(waits[11] >= LONGEST / 2);
     }

@@ -70,7 +70,9 @@ impl Found {
         let from = snapshot.map_or(0, |snapshot| snapshot.index);
         let list = async |prefix: String| {
             let prefix = format!("{prefix}/wal");
-            let list = store.list_after(&prefix, &format!("{prefix}/{from:016x}")).await?;
+            let list = store
+                .list_after(&prefix, &format!("{prefix}/{from:016x}"))
+                .await?;
             let places: BTreeSet<At> = list.iter().filter_map(place).collect();
             Ok::<_, ArchiveError>(places)
         };
@@ -124,7 +126,9 @@ impl Found {
 
     /// What the primary is asked for: to go on behind the last commit.
     pub fn start(&self, database: &str) -> StreamStart {
-        let of_last = self.last.map(|(at, record)| (at, record.dbsum, Some(record.cksum)));
+        let of_last = self
+            .last
+            .map(|(at, record)| (at, record.dbsum, Some(record.cksum)));
         let of_base = self.base.as_ref().and_then(|doc| {
             let dbsum = u64::from_str_radix(&doc.dbsum, 16).ok()?;
             Some((doc.position, crate::format::dbsum::DbSum(dbsum), None))

@@ -15,9 +15,16 @@ pub fn of(directory: &Path) -> Result<String, DiskError> {
         return Ok(id);
     }
     let number = |error: getrandom::Error| {
-        DiskError::new("archive-id.make", &path, io::Error::other(error.to_string()))
+        DiskError::new(
+            "archive-id.make",
+            &path,
+            io::Error::other(error.to_string()),
+        )
     };
-    let (high, low) = (getrandom::u64().map_err(number)?, getrandom::u64().map_err(number)?);
+    let (high, low) = (
+        getrandom::u64().map_err(number)?,
+        getrandom::u64().map_err(number)?,
+    );
     let id = format!("{high:016x}{low:016x}");
     let temporary = directory.join(format!("{FILE}.{low:016x}.tmp"));
     let file = File::create_within("archive-id.write", &temporary)?;
@@ -74,6 +81,9 @@ mod tests {
         assert_eq!(names, [FILE]);
         std::fs::write(directory.path().join(FILE), "0123").expect("written");
         let error = of(directory.path()).expect_err("cut off").to_string();
-        assert!(error.contains("--take-over") && error.contains(FILE), "{error}");
+        assert!(
+            error.contains("--take-over") && error.contains(FILE),
+            "{error}"
+        );
     }
 }

@@ -135,7 +135,6 @@ async fn run(context: &Arc<Context>, kept: Kept) {
         }
         Err(stop) => stop,
     };
-    context.state.set_restorable(true);
     context.state.beside("");
     context.state.set(DatabaseState::Failed, &stop.to_string());
 }
@@ -154,7 +153,9 @@ async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
             Err(error) => context.wait(&error.to_string(), &mut backoff).await?,
         }
     };
-    context.state.set(DatabaseState::Starting, "opens the archive");
+    context
+        .state
+        .set(DatabaseState::Starting, "opens the archive");
     let mut tries = context.tries();
     let store = loop {
         if let Some(store) = tries.run(async { Store::create(location) }).await? {

@@ -27,9 +27,7 @@ fn kept(objects: &[Object], limits: Limits, now_us: i64) -> Snapshots {
     let mut snapshots: Vec<_> = objects
         .iter()
         .filter_map(|object| match object.key {
-            Key::Snapshot { generation, index } => {
-                Some((object.modified_us, index, generation))
-            }
+            Key::Snapshot { generation, index } => Some((object.modified_us, index, generation)),
             _ => None,
         })
         .collect();
@@ -87,7 +85,8 @@ pub async fn run(
             && !kept.contains(&(generation, index))
         {
             with.remove(&[object.key]).await?;
-            with.remove(&[Key::SnapshotDoc { generation, index }]).await?;
+            with.remove(&[Key::SnapshotDoc { generation, index }])
+                .await?;
             gone += 1;
         }
     }

@@ -134,8 +134,10 @@ impl Writer {
     /// Has a new generation begun: what the archive has of this one stays as it is.
     async fn renew(&self, generation: Generation, what: &str) -> Result<(), Stop> {
         let ctx = &self.ctx;
-        ctx.state
-            .set(DatabaseState::Starting, &format!("a new generation: {what}"));
+        ctx.state.set(
+            DatabaseState::Starting,
+            &format!("a new generation: {what}"),
+        );
         ctx.primary.renew(what);
         let mut tip = ctx.primary.watch();
         let other = tip.wait_for(|tip| tip.is_some_and(|t| t.position.generation != generation));
@@ -180,9 +182,12 @@ impl Session<'_> {
     async fn run(mut self) -> Result<(), Stop> {
         let outcome = self.follow().await;
         // What is committed and came is archived, whatever ended the log.
-        if matches!(outcome, Ok(()) | Err(Stop::Source(_))) && self.batch.since().is_some() {
-            self.flush().await?;
-        }
+        let outcome = match outcome {
+            Ok(()) | Err(Stop::Source(_)) if self.batch.since().is_some() => {
+                self.flush().await.and(outcome)
+            }
+            outcome => outcome,
+        };
         self.beside.end().await;
         outcome
     }

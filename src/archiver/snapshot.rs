@@ -71,7 +71,9 @@ pub async fn archive(
     if position.generation != generation {
         return Err(Stop::Log("a new generation began meanwhile".into()));
     }
-    ctx.state.beside(&format!("has a snapshot, waits for the log up to {position}"));
+    ctx.state.beside(&format!(
+        "has a snapshot, waits for the log up to {position}"
+    ));
     // A log that is put together over the snapshot must reach its position, or the two are no state at all.
     let is_there = |at: &Position| (at.index, at.offset) >= (position.index, position.offset);
     tokio::select! {
@@ -99,7 +101,8 @@ pub async fn archive(
                 return Ok(false);
             }
             store.put(doc_key, doc.encode()).await?;
-            ctx.state.beside(&format!("writes the snapshot at {position}"));
+            ctx.state
+                .beside(&format!("writes the snapshot at {position}"));
             let counted = Arc::clone(&ctx.state.meters);
             let packed = Packed::of(&file, move |bytes| counted.uploaded_bytes.add(bytes))?;
             store.put_stream(key, packed).await?;

@@ -107,11 +107,6 @@ impl State {
         shown.sent = Some(position);
     }
 
-    /// What is in the archive.
-    pub fn position(&self) -> Option<Position> {
-        self.shown().durable
-    }
-
     /// All of it; the lag is the caller's.
     pub fn status(&self) -> ArchiveStatus {
         let shown = self.shown();

@@ -3,8 +3,8 @@
 //! A stream asks for what follows its own cursor. What it does not find here it reads from the shadow WAL, so a slow
 //! replica costs no memory, and the capture thread never waits for one.
 
-use crate::format::position::{Generation, Position};
 use super::shadow::Needed;
+use crate::format::position::{Generation, Position};
 use crate::model::{Chunk, Point};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -7,10 +7,10 @@ use super::shared::{Request, Shared, SnapshotStart};
 use super::snapshot::Copy;
 use super::stream::{Phase, StreamHandle, heartbeat};
 use super::{ask, begin_snapshot};
+use crate::format::position::Position;
 use crate::model::{
     DatabaseState, Follows, Hello, Message, PROTOCOL_VERSION, Point, StreamStart, clock_us,
 };
-use crate::format::position::Position;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

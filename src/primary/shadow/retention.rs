@@ -59,8 +59,7 @@ impl Retention {
         let oldest = self.old.front()?;
         let bytes = self.total + current;
         let unread = needed.unread.is_some_and(|from| oldest.index >= from);
-        let too_old =
-            !unread && now_us.saturating_sub(oldest.last_us) > self.limit_age_us;
+        let too_old = !unread && now_us.saturating_sub(oldest.last_us) > self.limit_age_us;
         if bytes <= self.limit_bytes && !too_old {
             return None;
         }

@@ -118,7 +118,11 @@ fn what_an_archive_has_not_read_is_kept_beyond_its_age_but_not_beyond_the_size()
     assert_eq!(kept.next_to_remove(100, unread, late), Some(5), "too large");
     assert_eq!(kept.next_to_remove(100, unread, late), None);
     let none = Needed::default();
-    assert_eq!(kept.next_to_remove(100, none, late), Some(6), "nobody reads");
+    assert_eq!(
+        kept.next_to_remove(100, none, late),
+        Some(6),
+        "nobody reads"
+    );
 }
 
 #[test]
@@ -129,15 +133,27 @@ fn the_oldest_go_first_by_size_and_by_age() {
         index(6, 100, 9_000_000),
     ];
     let mut kept = Retention::new(250, Duration::from_secs(5), old);
-    assert_eq!(kept.next_to_remove(10, Needed::default(), 5_000_000), Some(4));
+    assert_eq!(
+        kept.next_to_remove(10, Needed::default(), 5_000_000),
+        Some(4)
+    );
     assert_eq!(kept.next_to_remove(10, Needed::default(), 5_000_000), None);
     // Six seconds later the next is too old.
-    assert_eq!(kept.next_to_remove(10, Needed::default(), 8_000_000), Some(5));
+    assert_eq!(
+        kept.next_to_remove(10, Needed::default(), 8_000_000),
+        Some(5)
+    );
     assert_eq!(kept.next_to_remove(10, Needed::default(), 8_000_000), None);
     // The current index alone may be larger than the limit.
-    assert_eq!(kept.next_to_remove(1000, Needed::default(), 8_000_000), Some(6));
     assert_eq!(
-        (kept.next_to_remove(1000, Needed::default(), 8_000_000), kept.oldest()),
+        kept.next_to_remove(1000, Needed::default(), 8_000_000),
+        Some(6)
+    );
+    assert_eq!(
+        (
+            kept.next_to_remove(1000, Needed::default(), 8_000_000),
+            kept.oldest()
+        ),
         (None, None)
     );
     kept.add(index(7, 300, 0));
