@@ -3,6 +3,7 @@
 //! `docs/architecture.md` shows the way of a commit through these modules; `tests/layering.rs` says who may use whom.
 
 pub mod archive;
+pub mod archiver;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -18,7 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sums", &["disk", "sys", "format"]),
     ("archive", &["disk", "model", "format"]),
     ("wire", &["model", "format"]),
-    ("config", &["model", "format"]),
+    ("config", &["archive", "model", "format"]),
     ("security", &["config"]),
     ("client", &["wire", "security", "config", "model", "format"]),
     (
@@ -39,23 +39,30 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "archiver",
+        &[
+            "primary", "replica", "archive", "sums", "disk", "model", "format",
+        ],
+    ),
+    (
         "server",
         &[
-            "primary", "replica", "wire", "security", "config", "model", "format",
+            "archiver", "primary", "replica", "wire", "security", "config", "model", "format",
         ],
     ),
     ("http", &["server", "security", "config", "model", "format"]),
     (
         "node",
         &[
-            "http", "server", "client", "primary", "replica", "wire", "security", "config", "disk",
-            "model", "format",
+            "http", "server", "archiver", "client", "primary", "replica", "archive", "wire",
+            "security", "config", "disk", "model", "format",
         ],
     ),
     ("demo", &["client", "model", "format"]),
     (
         "cli",
         &[
+            "archive",
             "demo",
             "node",
             "http",

@@ -126,6 +126,44 @@ impl FromStr for Location {
     }
 }
 
+impl Location {
+    /// The place below this one for a database of that name.
+    pub fn join(&self, name: &str) -> Location {
+        match self {
+            Location::Directory(path) => Location::Directory(path.join(name)),
+            Location::Bucket {
+                provider,
+                bucket,
+                prefix,
+                endpoint,
+                region,
+            } => {
+                // As in a URL, so that it is written and read again the same.
+                let parts: Vec<String> = name.split('/').map(escaped).collect();
+                let name = parts.join("/");
+                Location::Bucket {
+                    provider: *provider,
+                    bucket: bucket.clone(),
+                    prefix: match prefix.as_str() {
+                        "" => name,
+                        prefix => format!("{prefix}/{name}"),
+                    },
+                    endpoint: endpoint.clone(),
+                    region: region.clone(),
+                }
+            }
+        }
+    }
+}
+
+fn escaped(part: &str) -> String {
+    let byte = |b: u8| match b {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(b).into(),
+        b => format!("%{b:02X}"),
+    };
+    part.bytes().map(byte).collect()
+}
+
 fn bucket(provider: Provider, text: &str) -> Result<Location, LocationError> {
     let url = Url::parse(text).map_err(|error| LocationError::Url {
         text: text.to_owned(),

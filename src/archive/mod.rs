@@ -24,9 +24,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use docs::{GenerationDoc, OwnerDoc, SnapshotDoc};
+pub use docs::{GenerationDoc, OwnerDoc, SnapshotDoc, VERSION as DOC_VERSION};
 pub use error::{ArchiveError, DocError};
-pub use key::Key;
+pub use key::{GenerationKey, Key};
 pub use location::{Location, LocationError};
 pub use owner::{Claim, Owned};
 pub use segment::{SegmentDoc, SegmentError};

@@ -37,7 +37,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Becomes, or stays, the owner of an archive.
+    /// Becomes the owner of an archive. A writer whose own it is already takes the next epoch: a run of the same database
+    /// that still lives somewhere, such as in the original of a copied machine, stops by that.
     ///
     /// # Errors
     /// [`ArchiveError::Owned`] if another one is and `take_over` is not said; what the store says.
@@ -49,10 +50,7 @@ impl Claim {
         loop {
             let current = Owned::read(store).await?;
             let epoch = match &current {
-                Some(owned) if owned.doc.id == me.id => {
-                    return Ok(Claim { epoch: owned.epoch });
-                }
-                Some(owned) if !take_over => {
+                Some(owned) if owned.doc.id != me.id && !take_over => {
                     return Err(ArchiveError::Owned {
                         archive: store.location().to_string(),
                         owner: owned.clone(),

@@ -11,8 +11,8 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
-    RetryConfig, WriteMultipart,
+    BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
+    PutPayload, RetryConfig, WriteMultipart,
 };
 use std::fmt;
 use std::pin::Pin;
@@ -249,7 +249,22 @@ impl Store {
 
     /// All of an archive's objects below a prefix such as [`Key::GENERATIONS`], sorted by name. What else is there is left out.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Object>, ArchiveError> {
-        let mut list = self.inner.list(Some(&self.path(prefix)));
+        self.listed(prefix, self.inner.list(Some(&self.path(prefix))))
+            .await
+    }
+
+    /// The same, but only names behind `after`: what comes before costs nothing where names are listed in order.
+    pub async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Object>, ArchiveError> {
+        let (below, after) = (self.path(prefix), self.path(after));
+        self.listed(prefix, self.inner.list_with_offset(Some(&below), &after))
+            .await
+    }
+
+    async fn listed(
+        &self,
+        prefix: &str,
+        mut list: impl Stream<Item = object_store::Result<ObjectMeta>> + Unpin,
+    ) -> Result<Vec<Object>, ArchiveError> {
         let mut objects = Vec::new();
         while let Some(meta) = list.next().await {
             let meta = meta.map_err(|e| self.error("list", prefix, e))?;
@@ -291,6 +306,26 @@ impl Store {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.error("remove", &name, error)),
         }
+    }
+}
+
+impl Store {
+    /// Removes many objects, in no order, with as few calls as the provider allows. Those that are gone already do not
+    /// matter. After an error some may be left.
+    pub async fn delete_all(&self, keys: &[Key]) -> Result<(), ArchiveError> {
+        let paths: Vec<_> = keys.iter().map(|key| self.path(&key.to_string())).collect();
+        let paths = tokio_stream::iter(paths.into_iter().map(Ok));
+        let mut gone = self.inner.delete_stream(Box::pin(paths));
+        while let Some(removed) = gone.next().await {
+            match removed {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => {
+                    let prefix = keys.first().map(Key::to_string).unwrap_or_default();
+                    return Err(self.error("remove", &prefix, error));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

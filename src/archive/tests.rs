@@ -72,6 +72,21 @@ fn locations_are_read_and_shown_as_they_can_be_written() {
     }
 }
 
+#[test]
+fn a_directorys_databases_have_places_of_their_own() {
+    for (prefix, name, place) in [
+        ("/backup", "a/b.db", "/backup/a/b.db"),
+        ("s3://bucket", "a.db", "s3://bucket/a.db"),
+        ("s3://bucket/x", "t/a b%.db", "s3://bucket/x/t/a%20b%25.db"),
+        ("s3://b/x?region=r", "ü", "s3://b/x/%C3%BC?region=r"),
+    ] {
+        let location: Location = prefix.parse().expect(prefix);
+        let joined = location.join(name);
+        assert_eq!(joined.to_string(), place);
+        assert_eq!(place.parse(), Ok(joined));
+    }
+}
+
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().expect("a directory");
     let location = Location::Directory(directory.path().join("archive"));
@@ -142,7 +157,13 @@ async fn an_archive_has_one_owner() {
     let (_directory, store) = store();
     let first = Claim::take(&store, &me("a"), false).await.expect("free");
     let again = Claim::take(&store, &me("a"), false).await.expect("its own");
-    assert_eq!(first, again);
+    assert_eq!(again.epoch, first.epoch + 1);
+    // The run before, if it still lives, stops.
+    assert!(matches!(
+        first.check(&store).await,
+        Err(ArchiveError::Owned { .. })
+    ));
+    let first = again;
     let refused = Claim::take(&store, &me("b"), false).await;
     let error = refused.expect_err("it is owned").to_string();
     assert!(

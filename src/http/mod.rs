@@ -9,6 +9,7 @@
 mod access;
 mod base64;
 mod collect;
+mod collect_archives;
 mod collect_server;
 mod encode;
 mod events;
