@@ -283,7 +283,8 @@ mod tests {
         let content: Vec<u8> = (0..5_000_000_u32).map(|i| (i >> 7) as u8).collect();
         std::fs::write(&path, &content).expect("written");
         let (count, mut counted) = mpsc::unbounded_channel();
-        let mut packed = Packed::of(&path, move |n| drop(count.send(n))).expect("open");
+        let mut packed =
+            Packed::of(&path, move |n| count.send(n).unwrap_or_default()).expect("open");
         let mut bytes = Vec::new();
         packed.read_to_end(&mut bytes).await.expect("packed");
         let mut out = Vec::new();
@@ -305,7 +306,7 @@ mod tests {
             .collect();
         std::fs::write(&path, &random).expect("written");
         let (count, mut counted) = mpsc::unbounded_channel();
-        let packed = Packed::of(&path, move |n| drop(count.send(n))).expect("open");
+        let packed = Packed::of(&path, move |n| count.send(n).unwrap_or_default()).expect("open");
         drop(packed);
         // The channel ends when the thread does.
         while counted.recv().await.is_some() {}

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -351,6 +351,7 @@ pub fn state_of(db: &Path) -> u64 {
 pub struct Writer {
     committed: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
+    held: Arc<Mutex<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -359,22 +360,27 @@ impl Writer {
     pub fn start(db: &Path, pause: Duration) -> Writer {
         let committed = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
+        let held = Arc::new(Mutex::new(()));
         let (db, told, end) = (db.to_owned(), committed.clone(), stop.clone());
+        let turn = held.clone();
         let thread = std::thread::spawn(move || {
             let mut connection = create(&db);
             let mut n: i64 = connection
                 .query_row("SELECT n FROM c", [], |row| row.get(0))
                 .expect("a number");
             while !end.load(Ordering::Relaxed) {
+                let turn_taken = turn.lock().expect("no panic");
                 n += 1;
                 commit(&mut connection, n as u64);
                 told.store(n as u64, Ordering::Release);
+                drop(turn_taken);
                 std::thread::sleep(pause);
             }
         });
         Writer {
             committed,
             stop,
+            held,
             thread: Some(thread),
         }
     }
@@ -386,6 +392,11 @@ impl Writer {
             "the writer failed"
         );
         self.committed.load(Ordering::Acquire)
+    }
+
+    /// Nothing is committed while the guard lives.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.held.lock().expect("no panic")
     }
 
     /// Waits for so many more.
