@@ -125,9 +125,8 @@ impl Beside {
                 loop {
                     let now_us = clock_us();
                     let work = retention::run(&store, &claim, current, limits, now_us, &store);
-                    match tries.run(work).await.transpose() {
-                        Some(done) => return Work::Retention(done),
-                        None => {}
+                    if let Some(done) = tries.run(work).await.transpose() {
+                        return Work::Retention(done);
                     }
                 }
             }));
