@@ -69,7 +69,9 @@ impl Writer {
         let is_whole = self.prepare(&found, &from).await?;
         let newest = found.snapshot;
         self.kept.at(from.position);
-        ctx.state.durable(from.position);
+        if from.follows == Follows::Resume {
+            ctx.state.durable(from.position);
+        }
         ctx.state.set_restorable(is_whole);
         ctx.state.set(DatabaseState::CatchingUp, &from.reason);
         let archived = watch::Sender::new(from.position);

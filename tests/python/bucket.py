@@ -1,5 +1,9 @@
 """A bucket behind moto's S3 server, and a door before it that can fail in each way that a bucket does."""
 
+import base64
+import email.utils
+import hashlib
+import hmac
 import http.client
 import os
 import socket
@@ -139,3 +143,59 @@ class Bucket:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+
+
+class Container:
+    """azurite in a process of its own, with one container named `bucket` that everyone may read."""
+
+    ACCOUNT = "devstoreaccount1"
+    # The one that all emulators of Azure's storage have, by its documentation.
+    KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+    def __init__(self, directory, program):
+        self.port = free_port()
+        command = [
+            program, "--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--silent", "--skipApiVersionCheck",
+            "--inMemoryPersistence",
+        ]
+        with open(os.path.join(directory, "azurite.log"), "wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        poll("azurite to answer", self._create)
+
+    def _create(self):
+        """Makes the container; the only request here that has to be signed."""
+        date = email.utils.formatdate(usegmt=True)
+        headers = {"x-ms-blob-public-access": "container", "x-ms-date": date, "x-ms-version": "2021-08-06"}
+        lines = ["PUT", *[""] * 11, *[f"{name}:{value}" for name, value in headers.items()]]
+        text = "\n".join([*lines, f"/{self.ACCOUNT}/{self.ACCOUNT}/bucket", "restype:container"])
+        digest = hmac.new(base64.b64decode(self.KEY), text.encode(), hashlib.sha256).digest()
+        headers["Authorization"] = f"SharedKey {self.ACCOUNT}:{base64.b64encode(digest).decode()}"
+        try:
+            status, content = self.call("PUT", "/bucket?restype=container", headers)
+        except OSError:
+            return False
+        assert status == 201, content
+        return True
+
+    def call(self, method, path, headers=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, f"/{self.ACCOUNT}{path}", headers={"Content-Length": "0"} | (headers or {}))
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, content
+
+    def names(self, prefix):
+        found, marker = [], ""
+        while True:
+            query = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
+            status, content = self.call("GET", "/bucket?" + urllib.parse.urlencode(query), {"x-ms-version": "2021-08-06"})
+            assert status == 200, content
+            tree = xml.etree.ElementTree.fromstring(content)
+            found += [name.text for name in tree.iter("Name")]
+            marker = tree.findtext("NextMarker")
+            if not marker:
+                return sorted(found)
+
+    download = Bucket.download
+    stop = Bucket.stop

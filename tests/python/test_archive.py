@@ -9,10 +9,16 @@ import subprocess
 import threading
 import unittest
 
-from bucket import Bucket, Door
-from servers import WALCAST, ServerTest, poll, require
+from bucket import Bucket, Container, Door
+from servers import ROOT, WALCAST, ServerTest, poll, require
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "k",
+    "AWS_SECRET_ACCESS_KEY": "s",
+    "AZURE_STORAGE_ACCOUNT_NAME": Container.ACCOUNT,
+    "AZURE_STORAGE_ACCOUNT_KEY": Container.KEY,
+}
+AZURITE = os.environ.get("AZURITE") or os.path.join(ROOT, "target", "ci-node", "node_modules", ".bin", "azurite-blob")
 
 
 class Application(threading.Thread):
@@ -37,12 +43,19 @@ class Application(threading.Thread):
         return self.last
 
 
-class Archives(ServerTest):
+class ArchiveTest(ServerTest):
+    """With an application that writes, a bucket, and a door before it."""
+
+    SCHEME, PATH = "s3", "&region=us-east-1"
+
+    def make_bucket(self):
+        require(importlib.util.find_spec("moto") is not None, "Python's moto is missing")
+        return Bucket(self.directory)
+
     def setUp(self):
         super().setUp()
-        require(importlib.util.find_spec("moto") is not None, "Python's moto is missing")
         require(shutil.which("lz4") is not None, "lz4 is missing")
-        self.bucket = Bucket(self.directory)
+        self.bucket = self.make_bucket()
         self.addCleanup(self.bucket.stop)
         self.door = Door(self.bucket.port)
         self.addCleanup(self.door.server_close)
@@ -53,7 +66,7 @@ class Archives(ServerTest):
         poll("the application", lambda: self.app.last > 20)
 
     def primary(self, name, more=""):
-        url = f"s3://bucket/backups/app?endpoint={self.door.url}&region=us-east-1"
+        url = f"{self.SCHEME}://bucket/backups/app?endpoint={self.door.url}{self.PATH}"
         with open(self.path("walcast.yml"), "w", encoding="utf-8") as file:
             file.write(
                 f"listen: 127.0.0.1:0\ndrain-timeout: 60s\ndbs:\n  - path: app.db\n    archives:\n      - url: {url}\n"
@@ -105,6 +118,7 @@ class Archives(ServerTest):
         self.assertEqual(restored.execute("PRAGMA integrity_check").fetchone(), ("ok",))
         return [n for (n,) in restored.execute("SELECT n FROM t ORDER BY n")]
 
+class S3(ArchiveTest):
     def test_a_bucket_that_fails_in_each_way_is_caught_up_with(self):
         server = self.primary("primary")
         self.wait_state(server, "streaming")
@@ -138,6 +152,32 @@ class Archives(ServerTest):
         self.wait_state(again, "streaming")
         again.stop()
         self.assertEqual(self.restore(), list(range(1, self.app.last + 1)))
+
+
+class Azure(ArchiveTest):
+    SCHEME, PATH = "az", f"/{Container.ACCOUNT}"
+
+    def make_bucket(self):
+        require(os.access(AZURITE, os.X_OK), f"azurite is missing ({AZURITE})")
+        return Container(self.directory, AZURITE)
+
+    def test_a_container_is_written_failing_and_goes_on_after_a_kill(self):
+        more = "        snapshot-interval: 500ms\n        retain-age: 0s\n        retain-count: 1\n"
+        server = self.primary("first", more)
+        self.wait_state(server, "streaming")
+        oldest = next(name for name in self.bucket.names("backups/app/generations/") if "/snapshots/" in name)
+        poll("the first snapshot to go", lambda: oldest not in self.bucket.names("backups/app/generations/"), 120)
+        self.door.mode = 503
+        self.wait_state(server, "disconnected")
+        self.door.mode = "ok"
+        self.wait_state(server, "streaming")
+        last = self.app.stop()
+        server.process.kill()
+        server.process.wait()
+        again = self.primary("second")
+        self.wait_state(again, "streaming")
+        again.stop()
+        self.assertEqual(self.restore(), list(range(1, last + 1)))
 
 
 def unpack(files, to):
