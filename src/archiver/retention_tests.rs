@@ -140,6 +140,10 @@ struct Failing<'a> {
 impl Remove for Failing<'_> {
     async fn remove(&self, keys: &[Key]) -> Result<(), ArchiveError> {
         for key in keys {
+            // What an earlier run removed costs nothing.
+            if !self.store.has(*key).await? {
+                continue;
+            }
             let took = self
                 .left
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
