@@ -2,6 +2,8 @@
 //!
 //! `docs/architecture.md` shows the way of a commit through these modules; `tests/layering.rs` says who may use whom.
 
+pub mod archive;
+pub mod archiver;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -14,6 +16,7 @@ pub mod node;
 pub mod ownership;
 pub mod primary;
 pub mod replica;
+pub mod restore;
 pub mod security;
 pub mod server;
 pub mod sqlite;

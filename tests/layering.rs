@@ -16,8 +16,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sqlite", &["sys", "disk", "format"]),
     ("ownership", &["disk", "sys", "format"]),
     ("sums", &["disk", "sys", "format"]),
+    ("archive", &["disk", "model", "format"]),
+    ("restore", &["archive", "sums", "disk", "model", "format"]),
     ("wire", &["model", "format"]),
-    ("config", &["model", "format"]),
+    ("config", &["archive", "model", "format"]),
     ("security", &["config"]),
     ("client", &["wire", "security", "config", "model", "format"]),
     (
@@ -38,23 +40,30 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "archiver",
+        &[
+            "restore", "primary", "replica", "archive", "disk", "model", "format",
+        ],
+    ),
+    (
         "server",
         &[
-            "primary", "replica", "wire", "security", "config", "model", "format",
+            "archiver", "primary", "replica", "wire", "security", "config", "model", "format",
         ],
     ),
     ("http", &["server", "security", "config", "model", "format"]),
     (
         "node",
         &[
-            "http", "server", "client", "primary", "replica", "wire", "security", "config", "sys",
-            "disk", "model", "format",
+            "http", "server", "archiver", "client", "primary", "replica", "archive", "wire",
+            "security", "config", "sys", "disk", "model", "format",
         ],
     ),
     ("demo", &["client", "model", "format"]),
     (
         "cli",
         &[
+            "archive",
             "demo",
             "node",
             "http",

@@ -24,6 +24,9 @@ pub struct RunArgs {
     /// Run the application as a child, instead of what the file says
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
+    /// Take archives that belong to another primary, which will then write there no more. Each is taken once
+    #[arg(long)]
+    take_over: bool,
 }
 
 pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
@@ -36,6 +39,7 @@ pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     if args.exec.is_some() {
         config.exec = args.exec;
     }
+    config.take_over = args.take_over;
     logging::start(&config.server.log);
     serve::run(config, Some(source))
 }

@@ -38,6 +38,7 @@ impl ServeArgs {
             },
             entries,
             exec: self.exec,
+            take_over: false,
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::access::read_token;
 use super::fields::Fields;
 use super::model::{
-    DatabaseEntry, DirectoryEntry, Entry, PrimaryOptions, ReplicaOptions, UpstreamEntry,
-    UpstreamTls,
+    ArchiveEntry, DatabaseEntry, DirectoryEntry, Entry, PrimaryOptions, ReplicaOptions,
+    UpstreamEntry, UpstreamTls,
 };
 use super::problem::{Place, Problems};
 use super::schema;
@@ -13,9 +13,10 @@ use super::values::{
     file, is_this_machine, label, parse_heartbeat, parse_mode, parse_name, path, pattern,
     some_duration, url,
 };
+use crate::archive::Location;
 
 /// Keys that only a primary has.
-const OF_PRIMARIES: [&str; 3] = ["retain-size", "retain-age", "heartbeat"];
+const OF_PRIMARIES: [&str; 4] = ["retain-size", "retain-age", "heartbeat", "archives"];
 /// Keys that only a replica has.
 const OF_REPLICAS: [&str; 5] = [
     "replica-name",
@@ -38,6 +39,8 @@ pub(super) struct Placed {
     pub(super) name: Place,
     /// Of the path or the directory.
     pub(super) path: Place,
+    /// Of each archive.
+    pub(super) archives: Vec<Place>,
 }
 
 /// Reads `dbs`.
@@ -49,11 +52,17 @@ pub(super) fn read(top: &Fields<'_>, insecure: bool, problems: &Problems) -> Vec
     let without = "a process without databases has nothing to do";
     let items = top.list("dbs", without).into_iter().flatten();
     items
-        .filter_map(|node| entry(&Fields::of(node, &schema::DB, problems)?, insecure))
+        .filter_map(|node| {
+            entry(
+                &Fields::of(node, &schema::DB, problems)?,
+                insecure,
+                problems,
+            )
+        })
         .collect()
 }
 
-fn entry(fields: &Fields<'_>, insecure: bool) -> Option<Placed> {
+fn entry(fields: &Fields<'_>, insecure: bool, problems: &Problems) -> Option<Placed> {
     let upstream = upstream(fields, insecure);
     let is_replica = fields.get("upstream").is_some();
     if is_replica {
@@ -69,7 +78,7 @@ fn entry(fields: &Fields<'_>, insecure: bool) -> Option<Placed> {
             "is for replicas, and this is a primary: it has no `upstream`",
         );
     }
-    let primary = primary(fields);
+    let (primary, archives) = primary(fields, problems);
     let replica = replica(fields);
     match (fields.get("path"), fields.get("dir")) {
         (Some(field), None) => {
@@ -101,6 +110,7 @@ fn entry(fields: &Fields<'_>, insecure: bool) -> Option<Placed> {
                 entry: Entry::Database(entry),
                 name: fields.get("name").unwrap_or(field).value.place,
                 path: field.value.place,
+                archives,
             })
         }
         (None, Some(field)) => {
@@ -130,6 +140,7 @@ fn entry(fields: &Fields<'_>, insecure: bool) -> Option<Placed> {
                 entry: Entry::Directory(entry),
                 name: field.value.place,
                 path: field.value.place,
+                archives,
             })
         }
         (Some(_), Some(field)) => {
@@ -157,9 +168,17 @@ fn refuse(fields: &Fields<'_>, keys: &[&'static str], why: &str) {
     }
 }
 
-fn primary(fields: &Fields<'_>) -> PrimaryOptions {
+/// With the place of each archive.
+fn primary(fields: &Fields<'_>, problems: &Problems) -> (PrimaryOptions, Vec<Place>) {
     let default = PrimaryOptions::default();
-    PrimaryOptions {
+    let archives = fields.list("archives", "leave it out where nothing is archived");
+    let archives = archives.into_iter().flatten().filter_map(|node| {
+        let entry = archive(&Fields::of(node, &schema::ARCHIVE, problems)?)?;
+        Some((entry, node.place))
+    });
+    let (archives, places) = archives.unzip();
+    let options = PrimaryOptions {
+        archives,
         retain_size: fields
             .parse("retain-size", parse_size)
             .unwrap_or(default.retain_size),
@@ -169,7 +188,33 @@ fn primary(fields: &Fields<'_>) -> PrimaryOptions {
         heartbeat: fields
             .parse("heartbeat", parse_heartbeat)
             .unwrap_or(default.heartbeat),
-    }
+    };
+    (options, places)
+}
+
+fn archive(fields: &Fields<'_>) -> Option<ArchiveEntry> {
+    fields.require(
+        "url",
+        "where the archive is: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
+    );
+    let location = |text: &str| text.parse::<Location>().map_err(|e| e.to_string());
+    let default = ArchiveEntry::new(fields.text("url", location)?);
+    Some(ArchiveEntry {
+        sync_interval: fields
+            .parse("sync-interval", some_duration)
+            .unwrap_or(default.sync_interval),
+        snapshot_interval: fields
+            .parse("snapshot-interval", some_duration)
+            .unwrap_or(default.snapshot_interval),
+        retain_age: fields
+            .parse("retain-age", parse_duration)
+            .unwrap_or(default.retain_age),
+        retain_count: fields
+            .count("retain-count", 1, 1_000_000)
+            .unwrap_or(default.retain_count),
+        validation_interval: fields.parse("validation-interval", some_duration),
+        location: default.location,
+    })
 }
 
 fn replica(fields: &Fields<'_>) -> ReplicaOptions {

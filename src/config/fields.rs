@@ -44,7 +44,7 @@ impl<'a> Fields<'a> {
             other => {
                 let what = match section.name {
                     "" => "the file".to_owned(),
-                    "dbs" | "access" => format!("an element of `{}`", section.name),
+                    "dbs" | "access" | "archives" => format!("an element of `{}`", section.name),
                     name => format!("`{name}`"),
                 };
                 let text = format!(

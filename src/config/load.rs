@@ -156,6 +156,7 @@ fn config(top: &Fields<'_>, problems: &Problems) -> Config {
     let ready = server::ready_names(top);
     whole::check_readiness(&server.readiness, &ready, &entries, problems);
     Config {
+        take_over: false,
         server,
         entries: entries.into_iter().map(|placed| placed.entry).collect(),
         exec,

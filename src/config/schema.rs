@@ -133,11 +133,25 @@ pub const DB: Section = Section {
         key("retain-size", "size", Value("1GiB")),
         key("retain-age", "duration", Value("24h")),
         key("heartbeat", "duration", Value("1s")),
+        key("archives", "list", Is("not archived")),
         key("replica-name", "text", Is("the host's name")),
         key("scrub-interval", "duration", Is("never")),
         key("wal-soft-limit", "size", Value("16MiB")),
         key("wal-hard-limit", "size", Value("1GiB")),
         key("mode", "octal digits", Value("\"0640\"")),
+    ],
+};
+
+/// An element of `archives` of an element of `dbs`.
+pub const ARCHIVE: Section = Section {
+    name: "archives",
+    keys: &[
+        key("url", "path or URL", Required),
+        key("sync-interval", "duration", Value("1s")),
+        key("snapshot-interval", "duration", Value("24h")),
+        key("retain-age", "duration", Value("7d")),
+        key("retain-count", "number", Value("2")),
+        key("validation-interval", "duration", Is("never")),
     ],
 };
 
@@ -165,13 +179,14 @@ pub const UPSTREAM_TLS: Section = Section {
 };
 
 /// All of them, in the order in which the documentation has them.
-pub const SECTIONS: [&Section; 8] = [
+pub const SECTIONS: [&Section; 9] = [
     &FILE,
     &LOG,
     &TLS,
     &LIMITS,
     &ACCESS,
     &DB,
+    &ARCHIVE,
     &UPSTREAM,
     &UPSTREAM_TLS,
 ];

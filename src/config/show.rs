@@ -1,8 +1,8 @@
 //! A configuration as a file: every value that counts, defaults included.
 
 use super::model::{
-    Config, DatabaseEntry, DirectoryEntry, Entry, Grant, LogFormat, PrimaryOptions, Readiness,
-    ReplicaOptions, ServerOptions, TokenSource, UpstreamEntry, UpstreamTls,
+    ArchiveEntry, Config, DatabaseEntry, DirectoryEntry, Entry, Grant, LogFormat, PrimaryOptions,
+    Readiness, ReplicaOptions, ServerOptions, TokenSource, UpstreamEntry, UpstreamTls,
 };
 use super::units::{write_duration, write_size};
 use std::fmt::{Display, Write as _};
@@ -262,6 +262,23 @@ fn primary(out: &mut Writer, options: &PrimaryOptions) {
     out.size("retain-size", options.retain_size);
     out.duration("retain-age", options.retain_age);
     out.duration("heartbeat", options.heartbeat);
+    if !options.archives.is_empty() {
+        out.open("archives");
+    }
+    for entry in &options.archives {
+        out.element(|out| archive(out, entry));
+    }
+}
+
+fn archive(out: &mut Writer, entry: &ArchiveEntry) {
+    out.text("url", &entry.location.to_string());
+    out.duration("sync-interval", entry.sync_interval);
+    out.duration("snapshot-interval", entry.snapshot_interval);
+    out.duration("retain-age", entry.retain_age);
+    out.value("retain-count", entry.retain_count);
+    if let Some(interval) = entry.validation_interval {
+        out.duration("validation-interval", interval);
+    }
 }
 
 fn replica(out: &mut Writer, options: &ReplicaOptions) {

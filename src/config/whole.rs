@@ -4,6 +4,7 @@ use super::entries::Placed;
 use super::model::{Entry, Readiness};
 use super::problem::{Place, Problems};
 use super::values::parse_pattern;
+use crate::archive::Location;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::hash::Hash;
@@ -68,6 +69,31 @@ pub(super) fn check_entries(entries: &[Placed], problems: &Problems) {
         }
     }
     check_files_in_directories(&files, &dirs, problems);
+    check_archives(entries, problems);
+}
+
+/// An archive holds one database: the second would be refused by its owner, at best.
+fn check_archives(entries: &[Placed], problems: &Problems) {
+    let mut archives: HashMap<String, Place> = HashMap::new();
+    for placed in entries {
+        let options = match &placed.entry {
+            Entry::Database(database) => &database.primary,
+            Entry::Directory(directory) => &directory.primary,
+        };
+        for (archive, place) in options.archives.iter().zip(&placed.archives) {
+            let location = match &archive.location {
+                Location::Directory(path) => identity(path).display().to_string(),
+                bucket @ Location::Bucket { .. } => bucket.to_string(),
+            };
+            if let Some(first) = first(&mut archives, location, *place) {
+                let text = format!(
+                    "this is the archive in line {} too, and an archive holds one database; give each one of its own",
+                    first.line
+                );
+                problems.add(*place, text);
+            }
+        }
+    }
 }
 
 /// Where the same was before; where it was not, it is now.

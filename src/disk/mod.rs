@@ -201,3 +201,11 @@ pub fn replace(ops: ReplaceOps, path: &Path, bytes: &[u8], durable: bool) -> Res
     }
     Ok(())
 }
+
+/// Gives a file or a directory exactly this mode.
+pub fn set_mode(op: &'static str, path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    run(op, path, || {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    })
+}

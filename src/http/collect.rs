@@ -3,13 +3,15 @@
 //!
 //! Labels are the database, the replica, and words from short fixed lists.
 
+use super::collect_archives::Archives;
 use super::collect_server::{OfProcess, Server};
 use super::encode::{BYTES, Families, NANOSECONDS};
 use super::probes;
 use super::process::Began;
 use super::view;
 use crate::model::{
-    DatabaseState, DatabaseStatus, Histogram, LogHolder, Meters, ProcessMeters, ReplicaStatus, Role,
+    ArchiveStatus, DatabaseState, DatabaseStatus, Histogram, LogHolder, Meters, ProcessMeters,
+    ReplicaStatus, Role,
 };
 use crate::server::{Registry, Served};
 use prometheus_client::collector::Collector;
@@ -42,7 +44,9 @@ pub fn scrape(
 ) -> String {
     let mut metrics = prometheus_client::registry::Registry::default();
     let walcast = metrics.sub_registry_with_prefix("walcast");
+    let archives = archives(registry, &may_see);
     walcast.register_collector(Box::new(Databases(look(registry, may_see))));
+    walcast.register_collector(Box::new(Archives(archives)));
     walcast.register_collector(Box::new(Server(meters.clone())));
     metrics.register_collector(Box::new(OfProcess(began)));
     let mut text = String::new();
@@ -80,6 +84,16 @@ fn look(registry: &Registry, may_see: impl Fn(&str) -> bool) -> Vec<Seen> {
         },
     });
     seen.collect()
+}
+
+fn archives(registry: &Registry, may_see: impl Fn(&str) -> bool) -> Vec<ArchiveStatus> {
+    let mut list = registry.list();
+    list.retain(|served| may_see(served.database().name()));
+    let of = |served| match served {
+        Served::Primary(primary) => primary.archives(),
+        Served::Replica(_) => Vec::new(),
+    };
+    list.into_iter().flat_map(of).collect()
 }
 
 /// Two replicas may have one name (two processes on one host): the second must not repeat the series of the first.

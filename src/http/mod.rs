@@ -8,6 +8,7 @@
 
 mod access;
 mod collect;
+mod collect_archives;
 mod collect_server;
 mod encode;
 mod events;

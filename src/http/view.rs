@@ -133,7 +133,7 @@ impl Row {
         let status = database.status();
         let replicas: Vec<Follower> = match served {
             Served::Primary(primary) => {
-                let replicas = primary.replicas();
+                let replicas = primary.followers();
                 replicas.into_iter().map(Follower::of).collect()
             }
             Served::Replica(_) => Vec::new(),

@@ -184,6 +184,30 @@ impl Meters {
     }
 }
 
+/// The counters of one archive of one database.
+#[derive(Debug)]
+pub struct ArchiveMeters {
+    /// Bytes of all objects written, as they are in the archive.
+    pub uploaded_bytes: Counter,
+    /// Segments written.
+    pub uploads: Counter,
+    /// Times that the archive did not take something, or did not answer.
+    pub upload_failures: Counter,
+    /// Nanoseconds that each snapshot took from its first page to its being in the archive.
+    pub snapshots: Histogram,
+}
+
+impl Default for ArchiveMeters {
+    fn default() -> ArchiveMeters {
+        ArchiveMeters {
+            uploaded_bytes: Counter::default(),
+            uploads: Counter::default(),
+            upload_failures: Counter::default(),
+            snapshots: Histogram::new(LONG_TIMES),
+        }
+    }
+}
+
 /// What belongs to the process and to no database. Whoever does the work fills it.
 #[derive(Debug, Default)]
 pub struct ProcessMeters {

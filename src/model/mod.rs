@@ -11,8 +11,8 @@ pub use message::{
     Chunk, Codec, Commit, CopyBegin, CopyMessage, CopyRequest, Follows, Hello, Message,
     SnapshotBegin, SnapshotEnd, SnapshotPages, StreamStart,
 };
-pub use metrics::{Counter, Histogram, LogHolder, Meters, ProcessMeters};
-pub use status::{DatabaseState, DatabaseStatus, Progress, ReplicaStatus, Role};
+pub use metrics::{ArchiveMeters, Counter, Histogram, LogHolder, Meters, ProcessMeters};
+pub use status::{ArchiveStatus, DatabaseState, DatabaseStatus, Progress, ReplicaStatus, Role};
 
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;

@@ -1,8 +1,10 @@
 //! The state of a database as a person or a monitor sees it.
 
+use super::metrics::ArchiveMeters;
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use std::fmt;
+use std::sync::Arc;
 
 /// The part a server plays for one database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,4 +143,51 @@ pub struct ReplicaStatus {
     pub connected_since_us: i64,
     /// Payload bytes sent since then.
     pub bytes_sent: u64,
+}
+
+/// What a primary knows of one of its archives.
+#[derive(Clone, Debug)]
+pub struct ArchiveStatus {
+    /// The database.
+    pub database: String,
+    /// Where the archive is.
+    pub archive: String,
+    /// streaming: all is well; snapshot: nothing can be restored yet; catching-up; disconnected: tries again; failed.
+    pub state: DatabaseState,
+    /// Why it is not streaming, or what it does beside.
+    pub reason: String,
+    /// On its way, or there.
+    pub sent: Option<Position>,
+    /// In the archive.
+    pub durable: Option<Position>,
+    /// WAL bytes behind.
+    pub lag_bytes: u64,
+    /// Seconds behind; 0 when level.
+    pub lag_seconds: f64,
+    /// Since when it writes there, µs since 1970; 0 if it does not.
+    pub since_us: i64,
+    /// Its counters.
+    pub meters: Arc<ArchiveMeters>,
+}
+
+impl ArchiveStatus {
+    /// As a person sees it among the replicas.
+    pub fn as_replica(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            database: self.database.clone(),
+            replica_id: format!("archive:{}", self.archive),
+            name: format!("archive {}", self.archive),
+            address: String::new(),
+            state: self.state,
+            reason: self.reason.clone(),
+            sent: self.sent,
+            received: self.durable,
+            applied: self.durable,
+            durable: self.durable,
+            lag_bytes: self.lag_bytes,
+            lag_seconds: self.lag_seconds,
+            connected_since_us: self.since_us,
+            bytes_sent: self.meters.uploaded_bytes.get(),
+        }
+    }
 }

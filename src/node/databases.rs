@@ -2,12 +2,13 @@
 
 use super::placeholder::Placeholder;
 use super::plan::{Action, Plan, Spec, diff};
+use crate::archiver::{Archiver, ArchiverConfig};
 use crate::client::{Admin, ClientError, Upstream};
-use crate::config::{Config, Entry, UpstreamEntry, identity};
+use crate::config::{ArchiveEntry, Config, Entry, UpstreamEntry, identity};
 use crate::model::Role;
 use crate::primary::{Primary, PrimaryConfig};
 use crate::replica::{Replica, ReplicaConfig};
-use crate::server::{Registry, Served};
+use crate::server::{Archived, Registry, Served};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +48,10 @@ pub struct Databases {
     server_id: String,
     upstreams: Upstreams,
     running: Plan,
+    /// Archives that are another's are taken from it.
+    take_over: bool,
+    /// Archives that were written to since the process began.
+    archived: HashSet<String>,
     /// Files that are being let go. Whoever takes one again waits for that: the lock is held until then, and closing a
     /// file late would drop the locks of the next one that has it open in this process.
     ending: HashSet<PathBuf>,
@@ -64,8 +69,15 @@ pub struct Changed {
 
 impl Databases {
     /// None runs yet.
-    pub fn new(registry: Registry, server_id: String, upstreams: Upstreams) -> Databases {
+    pub fn new(
+        registry: Registry,
+        server_id: String,
+        upstreams: Upstreams,
+        take_over: bool,
+    ) -> Databases {
         Databases {
+            take_over,
+            archived: HashSet::new(),
             registry,
             server_id,
             upstreams,
@@ -159,7 +171,21 @@ impl Databases {
         true
     }
 
-    fn serve(&self, name: &str, spec: &Spec) -> Option<Served> {
+    fn archiver(&mut self, entry: &ArchiveEntry) -> ArchiverConfig {
+        // Once each: an archive that was lost since is not taken back by a reload.
+        let first = self.archived.insert(entry.location.to_string());
+        ArchiverConfig {
+            location: entry.location.clone(),
+            sync_interval: entry.sync_interval,
+            snapshot_interval: entry.snapshot_interval,
+            retain_age: entry.retain_age,
+            retain_count: entry.retain_count,
+            validation_interval: entry.validation_interval,
+            take_over: self.take_over && first,
+        }
+    }
+
+    fn serve(&mut self, name: &str, spec: &Spec) -> Option<Served> {
         Some(match spec {
             Spec::Primary { path, options } => {
                 let primary = Primary::start(PrimaryConfig {
@@ -170,7 +196,14 @@ impl Databases {
                     heartbeat: options.heartbeat,
                     server_id: self.server_id.clone(),
                 });
-                Served::Primary(Arc::new(primary))
+                let archives = options.archives.iter();
+                let archivers: Vec<_> = archives
+                    .map(|entry| Archiver::start(self.archiver(entry), Arc::clone(&primary)))
+                    .collect();
+                match archivers.is_empty() {
+                    true => Served::Primary(Arc::new(primary)),
+                    false => Served::Primary(Arc::new(Archived::new(primary, archivers))),
+                }
             }
             Spec::Replica { upstream, .. } => {
                 let upstream = self.upstreams.get(upstream)?;

@@ -77,7 +77,12 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
         return Err(NodeError::Descriptors(problem));
     }
     let registry = Registry::new(options.max_staleness);
-    let databases = Databases::new(registry.clone(), server_id(&options), upstreams);
+    let databases = Databases::new(
+        registry.clone(),
+        server_id(&options),
+        upstreams,
+        config.take_over,
+    );
     let meters = Arc::new(ProcessMeters::default());
     let keeper = Keeper::start(
         config,

@@ -178,7 +178,10 @@ fn found_in(entry: &DirectoryEntry, name: &str, finding: &Finding) -> Spec {
     let url = entry.upstream.as_ref().map(|upstream| upstream.url.clone());
     let (reason, orphan) = match (finding, &entry.upstream) {
         (Finding::Here | Finding::Kept, None) => {
-            let options = entry.primary.clone();
+            let mut options = entry.primary.clone();
+            for archive in &mut options.archives {
+                *archive = archive.of(name);
+            }
             return Spec::Primary { path, options };
         }
         (Finding::Here | Finding::Kept, Some(upstream)) => {

@@ -3,6 +3,7 @@
 //! A stream asks for what follows its own cursor. What it does not find here it reads from the shadow WAL, so a slow
 //! replica costs no memory, and the capture thread never waits for one.
 
+use super::shadow::Needed;
 use crate::format::position::{Generation, Position};
 use crate::model::{Chunk, Point};
 use std::collections::{BTreeMap, VecDeque};
@@ -44,6 +45,8 @@ struct State {
     /// Positions before this cannot be read from the shadow WAL.
     oldest: (u64, u64),
     pins: BTreeMap<u64, usize>,
+    /// Where each reader is whose log shall be kept beyond its age, by a number of its own.
+    readers: BTreeMap<u64, Position>,
     times: VecDeque<Moment>,
     /// WAL bytes captured since the start.
     total: u64,
@@ -84,6 +87,7 @@ impl Hub {
             published: None,
             oldest: (0, 0),
             pins: BTreeMap::new(),
+            readers: BTreeMap::new(),
             times: VecDeque::new(),
             total: 0,
         };
@@ -276,9 +280,27 @@ impl Hub {
         }
     }
 
-    /// The oldest pinned index.
-    pub fn pinned(&self) -> Option<u64> {
-        self.state().pins.keys().next().copied()
+    /// What must not go yet.
+    pub fn needed(&self) -> Needed {
+        let state = self.state();
+        // One of another generation has read nothing of this one.
+        let of = |at: &Position| match Some(at.generation) == state.generation {
+            true => at.index,
+            false => 0,
+        };
+        Needed {
+            pinned: state.pins.keys().next().copied(),
+            unread: state.readers.values().map(of).min(),
+        }
+    }
+
+    /// A reader is at `at` now; `None`: it reads no more.
+    pub fn reads_at(&self, reader: u64, at: Option<Position>) {
+        let mut state = self.state();
+        match at {
+            Some(at) => state.readers.insert(reader, at),
+            None => state.readers.remove(&reader),
+        };
     }
 
     /// How far a replica at `position` is behind the newest commit. One further behind than is remembered gets the

@@ -22,6 +22,7 @@ mod decide;
 mod error;
 mod hold;
 mod hub;
+mod kept;
 mod log;
 mod notice;
 mod open;
@@ -41,14 +42,18 @@ mod tests;
 mod wake;
 
 pub use error::PrimaryError;
+pub use hub::Lag;
+pub use kept::Kept;
+pub use open::LogFrom;
 pub use stream::StreamHandle;
 
+use crate::format::position::Position;
 use crate::model::{
     DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role, StreamStart,
 };
 use log::LiveLog;
 use shared::{Reply, Request, Shared, SnapshotStart};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -181,6 +186,44 @@ impl Primary {
         start: StreamStart,
     ) -> Result<StreamHandle, PrimaryError> {
         open::open(&self.shared, start).await
+    }
+
+    /// Reads the log in this process: from where `start` proves to be on, else from the beginning of the newest index.
+    pub async fn open_log(
+        self: &Arc<Self>,
+        start: StreamStart,
+    ) -> Result<(StreamHandle, LogFrom), PrimaryError> {
+        open::open_log(&self.shared, start).await
+    }
+
+    /// Keeps the log for a reader that may be slow: beyond `retain_age`, within `retain_bytes`.
+    pub fn keep_log(&self) -> Kept {
+        Kept::new(&self.shared)
+    }
+
+    /// How far a reader at `position` is behind the newest commit.
+    pub fn lag(&self, position: Option<Position>) -> Lag {
+        self.shared.hub.lag(position)
+    }
+
+    /// Begins a new generation, as after lost continuity.
+    pub fn renew(&self, reason: &str) {
+        self.shared.request(Request::Renew(reason.to_owned()));
+    }
+
+    /// The directory of walcast's files beside the database.
+    pub fn directory(&self) -> &Path {
+        self.shared.layout.root()
+    }
+
+    /// How it was started.
+    pub fn config(&self) -> &PrimaryConfig {
+        &self.shared.config
+    }
+
+    /// True once no new stream may begin, since the server drains or stops.
+    pub fn is_ending(&self) -> bool {
+        self.shared.is_draining() || self.shared.is_stopping()
     }
 
     /// Takes a replica's report. A report for a stream that is not open is an error and changes nothing.

@@ -2,11 +2,12 @@
 
 use super::decide::decide;
 use super::error::PrimaryError;
-use super::shadow::Lineage;
+use super::shadow::{Lineage, ShadowReader};
 use super::shared::{Request, Shared, SnapshotStart};
 use super::snapshot::Copy;
 use super::stream::{Phase, StreamHandle, heartbeat};
 use super::{ask, begin_snapshot};
+use crate::format::position::Position;
 use crate::model::{
     DatabaseState, Follows, Hello, Message, PROTOCOL_VERSION, Point, StreamStart, clock_us,
 };
@@ -71,6 +72,91 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
     };
     stream.begin(&start, follows, snapshot, &tip);
     Ok(stream)
+}
+
+/// Where a reader of the log in this process begins, and why there.
+#[derive(Clone, Debug)]
+pub struct LogFrom {
+    /// [`Follows::Resume`]: at the position that was asked for. Else at the beginning of the newest index.
+    pub follows: Follows,
+    /// The same for people.
+    pub reason: String,
+    /// The first byte that comes.
+    pub position: Position,
+    /// Where the index before `position.index` ended, if that is known: the newest index follows it without a gap.
+    pub previous_end: Option<u64>,
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// The last known position of the generation before.
+    pub fork: Option<Position>,
+}
+
+/// Reads the log in this process, without being a replica: from where `start` proves to be on, or from the beginning of
+/// the newest index. There is no hello, and nobody sees it in the list of replicas.
+pub async fn open_log(
+    shared: &Arc<Shared>,
+    start: StreamStart,
+) -> Result<(StreamHandle, LogFrom), PrimaryError> {
+    if shared.is_draining() || shared.is_stopping() {
+        return Err(PrimaryError::Draining);
+    }
+    let changes = shared.hub.changes();
+    let (epoch, tip) = fence(shared).await?;
+    let judging = {
+        let shared = Arc::clone(shared);
+        tokio::task::spawn_blocking(move || log_from(&shared, &start, &tip))
+    };
+    let from = judging
+        .await
+        .map_err(|e| PrimaryError::Disk(e.to_string()))??;
+    if epoch != shared.hub.epoch() {
+        return Err(shared.not_ready());
+    }
+    let number = shared.sessions.fetch_add(1, Relaxed);
+    let stream = StreamHandle {
+        shared: Arc::clone(shared),
+        replica_id: String::new(),
+        session: session_id(&shared.config.name, number),
+        lz4: true,
+        epoch,
+        page_size: tip.page_size,
+        cursor: from.position,
+        phase: Phase::Follow,
+        out: VecDeque::new(),
+        reading: None,
+        changes,
+        last_sent: Instant::now(),
+        opened: Instant::now(),
+        state: DatabaseState::CatchingUp,
+        reason: String::new(),
+    };
+    Ok((stream, from))
+}
+
+/// Reads the shadow WAL: not for an async task.
+fn log_from(shared: &Shared, start: &StreamStart, tip: &Point) -> Result<LogFrom, PrimaryError> {
+    let (follows, reason) = decide(shared, start, tip)?;
+    let generation = tip.position.generation;
+    let position = match (follows, start.position) {
+        (Follows::Resume, Some(position)) => position,
+        _ => Position {
+            offset: 0,
+            ..tip.position
+        },
+    };
+    let before = position.index.checked_sub(1);
+    // What cannot be read is not known: the reader then has a gap, and says so.
+    let previous_end =
+        before.and_then(|index| ShadowReader::index_end(&shared.layout, generation, index));
+    let lineage = Lineage::read(&shared.layout, generation).ok().flatten();
+    Ok(LogFrom {
+        follows,
+        reason,
+        position,
+        previous_end,
+        page_size: tip.page_size,
+        fork: lineage.and_then(|lineage| lineage.fork),
+    })
 }
 
 /// One of its own for each stream. It begins with the database's name, for people, or as much of it as there is room for.

@@ -319,7 +319,7 @@ impl Session {
         let hub = &self.shared.hub;
         self.capture
             .shadow
-            .tick(clock_us(), hub.pinned(), |gone| hub.forget_before(gone + 1));
+            .tick(clock_us(), hub.needed(), |gone| hub.forget_before(gone + 1));
         self.write_position(false);
         if self.notice.is_quiet() {
             self.shared.hub.rest();

@@ -43,6 +43,7 @@ pub(super) enum Phase {
 /// A stream that is open. Dropping it ends it. It holds no queue: what is not asked for is not read.
 pub struct StreamHandle {
     pub(super) shared: Arc<Shared>,
+    /// Empty for a reader in this process, which is no replica.
     pub(super) replica_id: String,
     pub(super) session: String,
     pub(super) lz4: bool,
@@ -95,7 +96,7 @@ impl StreamHandle {
             Message::SnapshotPages(pages) => (None, pages.data.len()),
             _ => (None, 0),
         };
-        if bytes > 0 {
+        if bytes > 0 && !self.replica_id.is_empty() {
             self.shared.bytes_streamed.fetch_add(bytes as u64, Relaxed);
             self.shared
                 .replicas

@@ -23,9 +23,9 @@ impl AdminService for Admin {
                 .primaries()
                 .iter()
                 .filter(|primary| by.may_use(primary.name()))
-                .flat_map(|primary| primary.replicas())
+                .flat_map(|primary| primary.followers())
                 .collect(),
-            name => self.0.find(&by, name)?.served.primary()?.replicas(),
+            name => self.0.find(&by, name)?.served.primary()?.followers(),
         };
         replicas.sort_by(|a, b| (&a.database, &a.name).cmp(&(&b.database, &b.name)));
         let replicas = replicas.into_iter().map(pb::Replica::from).collect();

@@ -3,8 +3,8 @@
 use super::errors::{Reason, Refusal};
 use crate::format::position::Position;
 use crate::model::{
-    CopyMessage, CopyRequest, DatabaseState, DatabaseStatus, Message, Meters, Point, Progress,
-    ReplicaStatus, StreamStart,
+    ArchiveStatus, CopyMessage, CopyRequest, DatabaseState, DatabaseStatus, Message, Meters, Point,
+    Progress, ReplicaStatus, StreamStart,
 };
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -52,11 +52,21 @@ pub trait PrimaryDatabase: Database {
     fn progress(&self, progress: Progress) -> Result<(), Refusal>;
     /// The replicas that it knows.
     fn replicas(&self) -> Vec<ReplicaStatus>;
+    /// The archives that it writes.
+    fn archives(&self) -> Vec<ArchiveStatus> {
+        Vec::new()
+    }
+    /// Its replicas and archives, as people see them in one list.
+    fn followers(&self) -> Vec<ReplicaStatus> {
+        let mut list = self.replicas();
+        list.extend(self.archives().iter().map(ArchiveStatus::as_replica));
+        list
+    }
     /// Lets go of the files.
     async fn pause(&self) -> Result<Point, Refusal>;
     /// Takes them again; true if the generation is still the same.
     async fn resume(&self) -> Result<(Point, bool), Refusal>;
-    /// Captures up to now; streams end once they have sent that.
+    /// Captures up to now; streams end once they have sent that. Archives have it when this returns.
     async fn drain(&self);
 }
 

@@ -4,6 +4,7 @@
 //! both roles, and tests can serve a database that does exactly what a row of docs/protocol.md is about.
 
 mod admin;
+mod archived;
 mod connection;
 mod copy;
 mod database;
@@ -22,6 +23,7 @@ mod replication;
 mod shared;
 mod strangers;
 
+pub use archived::Archived;
 pub use database::{Copies, Database, Messages, PrimaryDatabase, ReplicaDatabase, Served};
 pub use errors::{Reason, Refusal};
 pub use listen::{Drained, ServeError, ServerConfig, serve};

@@ -21,6 +21,7 @@ pub struct Fake {
     pub status: Mutex<DatabaseStatus>,
     pub meters: Arc<Meters>,
     pub replicas: Mutex<Vec<ReplicaStatus>>,
+    pub archives: Mutex<Vec<ArchiveStatus>>,
     pub caught_up: AtomicBool,
     pub followed: AtomicBool,
     points: watch::Sender<Option<Point>>,
@@ -54,6 +55,7 @@ impl Handle {
             status: Mutex::new(status),
             meters: Arc::default(),
             replicas: Mutex::default(),
+            archives: Mutex::default(),
             caught_up: AtomicBool::new(true),
             followed: AtomicBool::new(true),
             points: watch::Sender::new(None),
@@ -78,6 +80,22 @@ impl Handle {
 
     pub fn set(&self, change: impl FnOnce(&mut DatabaseStatus)) {
         change(&mut self.0.status.lock().unwrap());
+    }
+
+    /// An archive of it that has just begun.
+    pub fn archive(&self, url: &str) {
+        self.0.archives.lock().unwrap().push(ArchiveStatus {
+            database: self.0.status.lock().unwrap().name.clone(),
+            archive: url.to_owned(),
+            state: DatabaseState::Starting,
+            reason: String::new(),
+            sent: None,
+            durable: None,
+            lag_bytes: 0,
+            lag_seconds: 0.0,
+            since_us: 0,
+            meters: Arc::default(),
+        });
     }
 
     /// A replica of this primary.
@@ -161,6 +179,9 @@ impl PrimaryDatabase for Named {
     }
     fn replicas(&self) -> Vec<ReplicaStatus> {
         self.handle.0.replicas.lock().unwrap().clone()
+    }
+    fn archives(&self) -> Vec<ArchiveStatus> {
+        self.handle.0.archives.lock().unwrap().clone()
     }
     async fn pause(&self) -> Result<Point, Refusal> {
         unreachable!("nothing on this port pauses")

@@ -33,6 +33,7 @@ fn families(answer: &Answer) -> BTreeMap<String, String> {
 async fn every_series_of_a_database_is_there_from_its_start() {
     let (primary, replica) = (Handle::primary("own.db"), Handle::replica("copy.db"));
     primary.follow("copenhagen", "1", 0.0);
+    primary.archive("s3://bucket/own");
     let server = Running::start(&[&primary, &replica]).await;
     let answer = server.get("/metrics").await;
     assert_eq!(
@@ -72,7 +73,7 @@ async fn every_series_of_a_database_is_there_from_its_start() {
             {
                 assert!(
                     [
-                        "database", "replica", "state", "by", "role", "le", "version"
+                        "database", "replica", "archive", "state", "by", "role", "le", "version"
                     ]
                     .contains(&label),
                     "{series}"

@@ -54,7 +54,7 @@ fn pairs(text: &str) -> BTreeMap<String, Vec<String>> {
 fn path_of(section: &Section, key: &str) -> String {
     match section.name {
         "" => key.to_owned(),
-        name if name.starts_with("upstream") => format!("dbs.{name}.{key}"),
+        name if name.starts_with("upstream") || name == "archives" => format!("dbs.{name}.{key}"),
         name => format!("{name}.{key}"),
     }
 }
@@ -111,8 +111,10 @@ fn the_defaults_in_the_tables_are_the_real_ones() {
     }
     assert!(primary.lines().count() == 3 && replica.lines().count() == 3);
     let upstream = "upstream: {url: 'http://h:1'}";
+    let archive = "    archives:\n      - url: /backup\n";
+    primary += &format!("{archive}{}", defaults(&schema::ARCHIVE, "        "));
     said += &format!("dbs:\n  - path: a\n{primary}  - path: b\n    {upstream}\n{replica}");
-    let unsaid = format!("dbs:\n  - path: a\n  - path: b\n    {upstream}\n");
+    let unsaid = format!("dbs:\n  - path: a\n{archive}  - path: b\n    {upstream}\n");
     let read =
         |text: &str| -> Config { read(text).unwrap_or_else(|error| panic!("{error}\n{text}")) };
     assert_eq!(read(&said), read(&unsaid));
@@ -151,7 +153,7 @@ fn the_documentation_has_every_key_with_its_type_and_default() {
 /// Who uses the library and says nothing gets what the documentation says.
 #[test]
 fn the_library_has_the_same_defaults() {
-    use walcast::config::{PrimaryOptions, ReplicaOptions};
+    use walcast::config::{ArchiveEntry, PrimaryOptions, ReplicaOptions};
     let (wanted, got) = (
         PrimaryOptions::default(),
         walcast::primary::PrimaryConfig::new("a", "a"),
@@ -159,6 +161,17 @@ fn the_library_has_the_same_defaults() {
     assert_eq!(got.retain_bytes, wanted.retain_size);
     assert_eq!(got.retain_age, wanted.retain_age);
     assert_eq!(got.heartbeat, wanted.heartbeat);
+    let place = || "/backup".parse().expect("a location");
+    let (wanted, got) = (
+        ArchiveEntry::new(place()),
+        walcast::archiver::ArchiverConfig::new(place()),
+    );
+    assert_eq!(got.location, wanted.location);
+    assert_eq!(got.sync_interval, wanted.sync_interval);
+    assert_eq!(got.snapshot_interval, wanted.snapshot_interval);
+    assert_eq!(got.retain_age, wanted.retain_age);
+    assert_eq!(got.retain_count, wanted.retain_count);
+    assert_eq!(got.validation_interval, wanted.validation_interval);
     let (wanted, got) = (
         ReplicaOptions::default(),
         walcast::replica::ReplicaConfig::new("a", "a".into(), "http://h:1"),

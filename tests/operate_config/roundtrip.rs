@@ -9,9 +9,9 @@ use proptest::sample::{select, subsequence};
 use std::path::PathBuf;
 use std::time::Duration;
 use walcast::config::{
-    Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig, LogFormat, Permission,
-    PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls, TokenSource,
-    UpstreamEntry, UpstreamTls, parse, show,
+    ArchiveEntry, Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig,
+    LogFormat, Permission, PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls,
+    TokenSource, UpstreamEntry, UpstreamTls, parse, show,
 };
 
 /// What is hard to write in YAML, or in a variable's neighbourhood.
@@ -76,10 +76,38 @@ fn upstream() -> impl Strategy<Value = UpstreamEntry> {
 
 fn primary() -> impl Strategy<Value = PrimaryOptions> {
     let age = prop_oneof![Just(Duration::ZERO), duration()];
-    (size(), age, heartbeat()).prop_map(|(retain_size, retain_age, heartbeat)| PrimaryOptions {
-        retain_size,
-        retain_age,
-        heartbeat,
+    let archives = proptest::collection::vec(archive(), 0..3);
+    (size(), age, heartbeat(), archives).prop_map(
+        |(retain_size, retain_age, heartbeat, archives)| PrimaryOptions {
+            retain_size,
+            retain_age,
+            heartbeat,
+            archives,
+        },
+    )
+}
+
+/// Each somewhere else, or the file would be refused.
+fn archive() -> impl Strategy<Value = ArchiveEntry> {
+    let place = (any::<u64>(), 0..4).prop_map(|(number, kind)| {
+        let text = match kind {
+            0 => format!("/backup/{number:x}"),
+            1 => format!("s3://bucket/a b/{number:x}?endpoint=http://127.0.0.1:9000&region=eu-1"),
+            2 => format!("gs://bucket/{number:x}"),
+            _ => format!("az://container/{number:x}?endpoint=http://h:1/account"),
+        };
+        text.parse().expect("a location")
+    });
+    let times = (duration(), duration(), duration(), of(duration()));
+    (place, times, 1_usize..9).prop_map(|(location, (sync, snapshot, age, validation), count)| {
+        ArchiveEntry {
+            sync_interval: sync,
+            snapshot_interval: snapshot,
+            retain_age: age,
+            retain_count: count,
+            validation_interval: validation,
+            ..ArchiveEntry::new(location)
+        }
     })
 }
 
@@ -243,6 +271,7 @@ fn config() -> impl Strategy<Value = Config> {
             server,
             entries: entries.into_iter().take(number).collect(),
             exec,
+            take_over: false,
         }
     })
 }

@@ -4,9 +4,9 @@ use super::support::{env, read};
 use std::path::PathBuf;
 use std::time::Duration;
 use walcast::config::{
-    Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig, LogFormat, Permission,
-    PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls, TokenSource,
-    UpstreamEntry, UpstreamTls, parse,
+    ArchiveEntry, Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig,
+    LogFormat, Permission, PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls,
+    TokenSource, UpstreamEntry, UpstreamTls, parse,
 };
 
 const EVERYTHING: &str = r#"
@@ -38,7 +38,15 @@ access:
     allow: [admin, reflection, metrics]
 exec: echo "$$HOME ${HOST}"   # $NOT expanded here
 dbs:
-  - {path: $DATA/app.db, name: one, retain-size: 5MB, retain-age: 7d, heartbeat: 500ms}
+  - path: $DATA/app.db
+    name: one
+    retain-size: 5MB
+    retain-age: 7d
+    heartbeat: 500ms
+    archives:
+      - url: backup/app
+      - {url: "s3://bucket/app?endpoint=http://${HOST}:9000", sync-interval: 10s, snapshot-interval: 1h, retain-age: 30d,
+         retain-count: 5, validation-interval: 7d}
   - path: r/app.db
     name: two
     upstream:
@@ -91,6 +99,7 @@ fn everything() -> Config {
         },
         entries: entries(),
         exec: Some("echo \"$HOME primary.example\"".into()),
+        take_over: false,
     }
 }
 
@@ -117,6 +126,21 @@ fn grants() -> Vec<Grant> {
     ]
 }
 
+fn archives() -> Vec<ArchiveEntry> {
+    let at = |text: &str| ArchiveEntry::new(text.parse().expect("a location"));
+    vec![
+        at("backup/app"),
+        ArchiveEntry {
+            sync_interval: Duration::from_secs(10),
+            snapshot_interval: Duration::from_secs(3600),
+            retain_age: Duration::from_secs(30 * 86_400),
+            retain_count: 5,
+            validation_interval: Some(Duration::from_secs(7 * 86_400)),
+            ..at("s3://bucket/app?endpoint=http://primary.example:9000")
+        },
+    ]
+}
+
 fn entries() -> Vec<Entry> {
     let upstream = UpstreamEntry {
         url: "https://primary.example:4040".into(),
@@ -137,6 +161,7 @@ fn entries() -> Vec<Entry> {
                 retain_size: 5_000_000,
                 retain_age: Duration::from_secs(7 * 86_400),
                 heartbeat: Duration::from_millis(500),
+                archives: archives(),
             },
             replica: ReplicaOptions::default(),
         }),
@@ -195,6 +220,7 @@ fn one_path_is_enough() {
             replica: ReplicaOptions::default(),
         })],
         exec: None,
+        take_over: false,
     };
     assert_eq!(config, want);
 }
@@ -318,5 +344,43 @@ fn repetition_gets_an_answer() {
             let error = read(&text).expect_err("no databases");
             assert!(error.lines().count() <= 51, "{piece:?} after {before:?}");
         }
+    }
+}
+
+#[test]
+fn an_archive_is_one_databases() {
+    for text in [
+        "dbs: [{path: a, archives: [{url: /x/y}]}, {path: b, archives: [{url: /x/./y}]}]",
+        "dbs: [{path: a, archives: [{url: s3://b/y}, {url: s3://b/y}]}]",
+        "dbs: [{path: a, archives: [{url: /x}]}, {dir: d, pattern: '*.db', archives: [{url: file:///x}]}]",
+    ] {
+        let error = read(text).expect_err(text).to_string();
+        assert!(error.contains("an archive holds one database"), "{error}");
+    }
+    for (text, what) in [
+        ("dbs: [{path: a, archives: []}]", "empty list"),
+        (
+            "dbs: [{path: a, archives: [{sync-interval: 1s}]}]",
+            "`url` is missing",
+        ),
+        (
+            "dbs: [{path: a, archives: [{url: ftp://x/y}]}]",
+            "s3://BUCKET/PREFIX",
+        ),
+        (
+            "dbs: [{path: a, archives: [{url: /x, retain-count: 0}]}]",
+            "between 1",
+        ),
+        (
+            "dbs: [{path: a, archives: [{url: /x, sync-interval: 0s}]}]",
+            "sync-interval",
+        ),
+        (
+            "dbs: [{path: a, upstream: {url: 'http://h:1'}, archives: [{url: /x}]}]",
+            "is for primaries",
+        ),
+    ] {
+        let error = read(text).expect_err(text).to_string();
+        assert!(error.contains(what), "{text}: {error}");
     }
 }

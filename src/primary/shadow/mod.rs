@@ -26,7 +26,7 @@ pub use housekeeping::{Housekeeping, Job};
 pub use lineage::{Base, Lineage, OPS as LINEAGE_OPS};
 pub use reader::ShadowReader;
 pub use recovery::{IndexSize, LastIndex, Recovered, recover};
-pub use retention::Retention;
+pub use retention::{Needed, Retention};
 pub use writer::{Piece, ShadowWriter};
 
 use crate::disk::{self, DiskError, ReplaceOps};

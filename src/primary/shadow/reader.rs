@@ -6,7 +6,7 @@ use super::{Layout, MAX_CONTENT, ShadowError};
 use crate::disk::{self, File};
 use crate::format::commits::{CommitRecord, HEADER_SIZE, RECORD_SIZE};
 use crate::format::lz4;
-use crate::format::position::Position;
+use crate::format::position::{Generation, Position};
 use crate::format::wal::{FRAME_HEADER_SIZE, FrameHeader, WAL_HEADER_SIZE, frame_size};
 use crate::model::{Chunk, Codec, Commit};
 use bytes::Bytes;
@@ -98,6 +98,14 @@ impl ShadowReader {
                 "the index ends too early",
             )),
         }
+    }
+
+    /// Where a complete index ends, `None` if it is not kept or cannot be read.
+    pub fn index_end(layout: &Layout, generation: Generation, index: u64) -> Option<u64> {
+        let path = layout.sidecar(generation, index);
+        let file = File::open_read("shadow.sidecar-open", &path).ok()?;
+        let sidecar = Sidecar { file, next: 0 };
+        Some(sidecar.last().ok()??.end_offset)
     }
 
     /// Where the last chunk ended on disk: the segment's name and the bytes of it, and the bytes of the sidecar that

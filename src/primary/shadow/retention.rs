@@ -9,6 +9,15 @@ const BLOCK: u64 = 4096;
 /// A snapshot in progress may keep this much more than was configured before it is cut off.
 const PIN_ALLOWANCE: u64 = 16 * 1024 * 1024 * 1024;
 
+/// What somebody still reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// The oldest index that a snapshot in progress needs: kept beyond both limits.
+    pub pinned: Option<u64>,
+    /// The oldest index that an archive does not have yet: kept beyond its age, within the size.
+    pub unread: Option<u64>,
+}
+
 /// The indexes kept, and the limits.
 pub struct Retention {
     limit_bytes: u64,
@@ -45,21 +54,17 @@ impl Retention {
     }
 
     /// The oldest index to remove now, if any; ask again until there is none. `current` are the bytes of the index that
-    /// is being written, `pinned` the oldest index that a snapshot in progress needs.
-    pub fn next_to_remove(
-        &mut self,
-        current: u64,
-        pinned: Option<u64>,
-        now_us: i64,
-    ) -> Option<u64> {
+    /// is being written.
+    pub fn next_to_remove(&mut self, current: u64, needed: Needed, now_us: i64) -> Option<u64> {
         let oldest = self.old.front()?;
         let bytes = self.total + current;
-        let too_old = now_us.saturating_sub(oldest.last_us) > self.limit_age_us;
+        let unread = needed.unread.is_some_and(|from| oldest.index >= from);
+        let too_old = !unread && now_us.saturating_sub(oldest.last_us) > self.limit_age_us;
         if bytes <= self.limit_bytes && !too_old {
             return None;
         }
         let allowed = self.limit_bytes.saturating_add(PIN_ALLOWANCE);
-        if pinned.is_some_and(|pinned| oldest.index >= pinned) && bytes <= allowed {
+        if needed.pinned.is_some_and(|pinned| oldest.index >= pinned) && bytes <= allowed {
             return None;
         }
         let oldest = self.old.pop_front()?;

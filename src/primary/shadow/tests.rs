@@ -97,6 +97,34 @@ fn index(index: u64, bytes: u64, last_us: i64) -> IndexSize {
     }
 }
 
+fn pinned(index: u64) -> Needed {
+    Needed {
+        pinned: Some(index),
+        unread: None,
+    }
+}
+
+#[test]
+fn what_an_archive_has_not_read_is_kept_beyond_its_age_but_not_beyond_the_size() {
+    let old = vec![index(4, 100, 0), index(5, 100, 0), index(6, 100, 0)];
+    let unread = Needed {
+        pinned: None,
+        unread: Some(5),
+    };
+    let mut kept = Retention::new(250, Duration::from_secs(5), old);
+    let late = 60_000_000;
+    assert_eq!(kept.next_to_remove(10, unread, late), Some(4), "read");
+    assert_eq!(kept.next_to_remove(10, unread, late), None);
+    assert_eq!(kept.next_to_remove(100, unread, late), Some(5), "too large");
+    assert_eq!(kept.next_to_remove(100, unread, late), None);
+    let none = Needed::default();
+    assert_eq!(
+        kept.next_to_remove(100, none, late),
+        Some(6),
+        "nobody reads"
+    );
+}
+
 #[test]
 fn the_oldest_go_first_by_size_and_by_age() {
     let old = vec![
@@ -105,15 +133,27 @@ fn the_oldest_go_first_by_size_and_by_age() {
         index(6, 100, 9_000_000),
     ];
     let mut kept = Retention::new(250, Duration::from_secs(5), old);
-    assert_eq!(kept.next_to_remove(10, None, 5_000_000), Some(4));
-    assert_eq!(kept.next_to_remove(10, None, 5_000_000), None);
-    // Six seconds later the next is too old.
-    assert_eq!(kept.next_to_remove(10, None, 8_000_000), Some(5));
-    assert_eq!(kept.next_to_remove(10, None, 8_000_000), None);
-    // The current index alone may be larger than the limit.
-    assert_eq!(kept.next_to_remove(1000, None, 8_000_000), Some(6));
     assert_eq!(
-        (kept.next_to_remove(1000, None, 8_000_000), kept.oldest()),
+        kept.next_to_remove(10, Needed::default(), 5_000_000),
+        Some(4)
+    );
+    assert_eq!(kept.next_to_remove(10, Needed::default(), 5_000_000), None);
+    // Six seconds later the next is too old.
+    assert_eq!(
+        kept.next_to_remove(10, Needed::default(), 8_000_000),
+        Some(5)
+    );
+    assert_eq!(kept.next_to_remove(10, Needed::default(), 8_000_000), None);
+    // The current index alone may be larger than the limit.
+    assert_eq!(
+        kept.next_to_remove(1000, Needed::default(), 8_000_000),
+        Some(6)
+    );
+    assert_eq!(
+        (
+            kept.next_to_remove(1000, Needed::default(), 8_000_000),
+            kept.oldest()
+        ),
         (None, None)
     );
     kept.add(index(7, 300, 0));
@@ -126,12 +166,12 @@ fn a_snapshot_in_progress_keeps_what_it_needs_within_a_limit() {
     let old = vec![index(4, 100, 0), index(5, 100, 0), index(6, 20 * GIB, 0)];
     let mut kept = Retention::new(50, Duration::from_secs(5), old);
     assert_eq!(
-        kept.next_to_remove(0, Some(5), 1),
+        kept.next_to_remove(0, pinned(5), 1),
         Some(4),
         "far above the limit"
     );
     assert_eq!(
-        kept.next_to_remove(0, Some(5), 1),
+        kept.next_to_remove(0, pinned(5), 1),
         Some(5),
         "still above what a pin may hold"
     );
@@ -140,11 +180,11 @@ fn a_snapshot_in_progress_keeps_what_it_needs_within_a_limit() {
         Duration::from_secs(5),
         vec![index(4, 100, 0), index(5, 100, 0)],
     );
-    assert_eq!(kept.next_to_remove(0, Some(5), 1), Some(4));
+    assert_eq!(kept.next_to_remove(0, pinned(5), 1), Some(4));
     assert_eq!(
-        kept.next_to_remove(0, Some(5), i64::MAX),
+        kept.next_to_remove(0, pinned(5), i64::MAX),
         None,
         "neither by size nor by age"
     );
-    assert_eq!(kept.next_to_remove(0, None, 1), Some(5));
+    assert_eq!(kept.next_to_remove(0, Needed::default(), 1), Some(5));
 }

@@ -1,6 +1,8 @@
 //! Appends chunks to the shadow WAL of one generation.
 
-use super::{Housekeeping, IndexSize, Job, Layout, Retention, SEGMENT_BYTES, SEGMENT_SECONDS};
+use super::{
+    Housekeeping, IndexSize, Job, Layout, Needed, Retention, SEGMENT_BYTES, SEGMENT_SECONDS,
+};
 use crate::disk::{self, File};
 use crate::format::commits::{self, CommitRecord, HEADER_SIZE, RECORD_SIZE};
 use crate::format::position::Generation;
@@ -204,9 +206,9 @@ impl ShadowWriter {
         }
     }
 
-    /// Work by the clock: closes a segment that is old, removes what is no longer kept. Returns the oldest index kept
-    /// if that changed. `pinned` is asked only if something would go.
-    pub fn tick(&mut self, now_us: i64, pinned: Option<u64>, forget: impl Fn(u64)) {
+    /// Work by the clock: closes a segment that is old, removes what is no longer kept, and tells `forget` of each index
+    /// before it goes.
+    pub fn tick(&mut self, now_us: i64, needed: Needed, forget: impl Fn(u64)) {
         self.rotate(false);
         while let Some(job) = self.waiting.pop_front() {
             if let Some(job) = self.housekeeping.offer(job) {
@@ -216,7 +218,7 @@ impl ShadowWriter {
         }
         while let Some(index) = self
             .retention
-            .next_to_remove(self.open_bytes(), pinned, now_us)
+            .next_to_remove(self.open_bytes(), needed, now_us)
         {
             // Readers are told before the first file goes.
             forget(index);

@@ -1,0 +1,208 @@
+//! The writer of archives: one task for each archive of a primary's database.
+//!
+//! ```text
+//! shadow WAL, hub ──> stream in this process ──> `batch`: 8 MiB or an interval ──> document, segment
+//!                                                    `beside`: snapshots, retention
+//! ```
+//!
+//! It reads as a replica does, so a slow or absent archive costs the capture and the application nothing: what it has not
+//! read stays in the shadow WAL within its size. `found` tells from the archive alone where to go on; `session` is one
+//! attachment to the database; `context` is how failures are met.
+
+mod batch;
+mod beside;
+mod context;
+mod found;
+mod gap;
+mod identity;
+mod retention;
+mod session;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use crate::archive::{Claim, DOC_VERSION, Location, OwnerDoc, Store};
+use crate::model::{ArchiveStatus, DatabaseState, clock_us};
+use crate::primary::{Kept, Primary};
+use context::{Backoff, Context, Stop};
+use session::Writer;
+use snapshot::Scratch;
+use state::State;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How a database is archived.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArchiverConfig {
+    /// Where to.
+    pub location: Location,
+    /// How long commits are gathered for one object.
+    pub sync_interval: Duration,
+    /// Time between two snapshots, if anything changed.
+    pub snapshot_interval: Duration,
+    /// Every moment of this time can be restored.
+    pub retain_age: Duration,
+    /// At least so many snapshots stay.
+    pub retain_count: usize,
+    /// Time between two readings of what a restore would need; `None`: never.
+    pub validation_interval: Option<Duration>,
+    /// Take the archive even if it is another's.
+    pub take_over: bool,
+}
+
+impl ArchiverConfig {
+    /// With the defaults: an object each second, a snapshot each day, a week and two snapshots.
+    pub fn new(location: Location) -> ArchiverConfig {
+        ArchiverConfig {
+            location,
+            sync_interval: Duration::from_secs(1),
+            snapshot_interval: Duration::from_secs(24 * 3600),
+            retain_age: Duration::from_secs(7 * 24 * 3600),
+            retain_count: 2,
+            validation_interval: None,
+            take_over: false,
+        }
+    }
+}
+
+/// A handle to one archive of one database.
+pub struct Archiver {
+    primary: Arc<Primary>,
+    state: Arc<State>,
+    cancel: CancellationToken,
+    ended: watch::Receiver<bool>,
+}
+
+impl Archiver {
+    /// Starts it. Must be called in a tokio runtime, before the primary had time to remove any log.
+    pub fn start(config: ArchiverConfig, primary: Arc<Primary>) -> Arc<Archiver> {
+        let state = Arc::new(State::new(primary.name(), config.location.to_string()));
+        let cancel = CancellationToken::new();
+        let (ending, ended) = watch::channel(false);
+        let kept = primary.keep_log();
+        let context = Arc::new(Context {
+            config,
+            primary: Arc::clone(&primary),
+            state: Arc::clone(&state),
+            cancel: cancel.clone(),
+            is_beside: false,
+        });
+        tokio::spawn(async move {
+            run(&context, kept).await;
+            ending.send_replace(true);
+        });
+        Arc::new(Archiver {
+            primary,
+            state,
+            cancel,
+            ended,
+        })
+    }
+
+    /// What it is doing, and how far it is behind.
+    pub fn status(&self) -> ArchiveStatus {
+        let mut status = self.state.status();
+        let lag = self.primary.lag(status.durable);
+        status.lag_bytes = lag.bytes;
+        status.lag_seconds = lag
+            .since_us
+            .map_or(0.0, |since| (clock_us() - since).max(0) as f64 / 1e6);
+        status
+    }
+
+    /// Asks for the end, whatever is not archived yet.
+    pub fn stop(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Waits for the end: after the primary's drain that is when all is archived.
+    pub async fn stopped(&self) {
+        let mut ended = self.ended.clone();
+        // An error means that the task is gone: a panic, which ends the process.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+impl Drop for Archiver {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+async fn run(context: &Arc<Context>, kept: Kept) {
+    let stop = match archive(context, kept).await {
+        Ok(()) | Err(Stop::Ended) => {
+            context.state.set(DatabaseState::Stopped, "");
+            return;
+        }
+        Err(stop) => stop,
+    };
+    context.state.beside("");
+    context.state.set(DatabaseState::Failed, &stop.to_string());
+}
+
+/// Until the end of the server, or until the archive is another's.
+async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
+    let location = &context.config.location;
+    // Its directory and its lock come first.
+    context.point().await?;
+    let mut backoff = Backoff::default();
+    let id = loop {
+        let directory = context.primary.directory();
+        let archive = location.to_string();
+        match Scratch::clear(directory, &archive).and_then(|()| identity::of(directory)) {
+            Ok(id) => break id,
+            Err(error) => context.wait(&error.to_string(), &mut backoff).await?,
+        }
+    };
+    context
+        .state
+        .set(DatabaseState::Starting, "opens the archive");
+    let mut tries = context.tries();
+    let store = loop {
+        if let Some(store) = tries.run(async { Store::create(location) }).await? {
+            break store;
+        }
+    };
+    let me = OwnerDoc {
+        version: DOC_VERSION,
+        id,
+        server: context.primary.config().server_id.clone(),
+        database: context.primary.name().to_owned(),
+        since_us: clock_us(),
+    };
+    let take_over = context.config.take_over;
+    let mut tries = context.tries();
+    let claim = loop {
+        if let Some(claim) = tries.run(Claim::take(&store, &me, take_over)).await? {
+            break claim;
+        }
+    };
+    let writer = Writer {
+        ctx: Arc::clone(context),
+        store,
+        claim,
+        kept,
+    };
+    let mut backoff = Backoff::default();
+    loop {
+        match writer.session().await {
+            // The log ended for the server's end, or something begins anew.
+            Ok(()) if context.primary.is_ending() => return Ok(()),
+            Ok(()) => backoff = Backoff::default(),
+            Err(stop @ (Stop::Ended | Stop::Owned(_))) => return Err(stop),
+            Err(stop) => {
+                let reason = format!("begins again: {stop}");
+                context.state.set(DatabaseState::Starting, &reason);
+                tokio::select! {
+                    () = context.cancel.cancelled() => return Err(Stop::Ended),
+                    () = tokio::time::sleep(backoff.next()) => {}
+                }
+            }
+        }
+    }
+}
