@@ -114,9 +114,9 @@ impl History {
         generation: Generation,
         avoid: &BTreeSet<Key>,
     ) -> Result<History, RestoreError> {
-        // Documents first: each is written after its object, so a document without one is a loss and no race.
-        let docs = source.list(&Key::own_prefix(generation))?;
+        // Objects first: each is written after its document, so that none of these lacks one only since it is new.
         let objects = source.list(&Key::prefix(generation))?;
+        let docs = source.list(&Key::own_prefix(generation))?;
         let mut orphans: BTreeSet<Key> = docs.iter().map(|object| object.key).collect();
         let name = Key::GenerationDoc {
             generation: generation.into(),

@@ -121,7 +121,7 @@ fn newest<'a>(
 ) -> Result<Plan<'a>, RestoreError> {
     let mut notes = Vec::new();
     for history in catalog.histories.iter().rev() {
-        refuse_lost(source, history, avoid)?;
+        notes.append(&mut look_for_lost(source, history, avoid)?);
         if let Some(mut plan) = within(source, history, None, avoid)? {
             notes.append(&mut plan.notes);
             plan.notes = notes;
@@ -135,36 +135,51 @@ fn newest<'a>(
     Err(empty(source))
 }
 
-/// A document without its object, beyond what the objects that are there lead to, shows that the newest state was lost.
-fn refuse_lost(
+/// What documents tell of objects that are not there. One right at the end may never have been written: its document comes
+/// first. Anything else shows that the newest state was lost.
+fn look_for_lost(
     source: &Source,
     history: &History,
     avoid: &BTreeSet<Key>,
-) -> Result<(), RestoreError> {
+) -> Result<Vec<String>, RestoreError> {
+    let mut notes = Vec::new();
     let orphans = history.orphans.iter().filter(|key| !avoid.contains(key));
     let lost = orphans.filter_map(|doc| object_of(*doc));
     let lost: Vec<Key> = lost.filter(|key| !avoid.contains(key)).collect();
     if lost.is_empty() {
-        return Ok(());
+        return Ok(notes);
     }
     let reached = search::newest(source, history, avoid)?;
     let reached = reached.map(|newest| (newest.position.index, newest.position.offset));
     for key in lost {
-        let end = match key {
-            Key::Snapshot { .. } => source
-                .snapshot_doc(key, avoid)?
-                .map(|doc| (doc.position.index, doc.position.offset)),
-            Key::Wal { index, .. } => source
-                .segment_doc(key, avoid)?
-                .filter(|doc| !doc.records.is_empty())
-                .map(|doc| (index, doc.end)),
-            _ => None,
-        };
-        if end.is_some() && end > reached {
-            return Err(source.missing(key));
+        match key {
+            Key::Snapshot { .. } => {
+                let doc = source.snapshot_doc(key, avoid)?;
+                let end = doc.map(|doc| (doc.position.index, doc.position.offset));
+                if history.snapshots.is_empty() || end > reached {
+                    return Err(source.missing(key));
+                }
+            }
+            Key::Wal { index, offset, .. } => {
+                let doc = source.segment_doc(key, avoid)?;
+                // Without commits it is the mark of a gap, or a piece of what never ended.
+                let Some(doc) = doc.filter(|doc| !doc.records.is_empty()) else {
+                    continue;
+                };
+                let is_next = reached.is_none_or(|(last, end)| {
+                    (index, offset) == (last, end)
+                        || (index, offset, doc.previous_end) == (last + 1, 0, end)
+                });
+                if is_next {
+                    notes.push(format!("{key} was never written, or is lost"));
+                } else if Some((index, offset)) > reached {
+                    return Err(source.missing(key));
+                }
+            }
+            _ => {}
         }
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// The newest state of a history, or one up to `wanted`.
