@@ -118,6 +118,9 @@ fn from_any(
     for location in &archives.locations {
         let failure = match from(args, location, &path, runtime, cancel) {
             Ok(outcome) => {
+                if let Some((before, _)) = last {
+                    eprintln!("walcast: warning: {before}; taken from {location} instead");
+                }
                 place.install(&path, args.mode)?;
                 return Ok(Some(outcome));
             }

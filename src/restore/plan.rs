@@ -298,17 +298,19 @@ fn at_time<'a>(
         false => None,
     };
     match doc {
-        Some(doc) if state_time(&doc) <= time_us => {
+        Some(doc) if state_time(history, &doc) <= time_us => {
             within(source, history, Some(doc.position), avoid)
         }
         _ => Ok(None),
     }
 }
 
-fn state_time(doc: &SnapshotDoc) -> i64 {
-    match doc.time_us {
-        // Nothing was captured before it.
-        0 => doc.taken_us,
-        time => time,
+/// When a snapshot's state was. One of an empty log is of what was there when its history began, whatever had been captured
+/// before that: what changed in between nobody saw.
+fn state_time(history: &History, doc: &SnapshotDoc) -> i64 {
+    match (doc.position.offset, doc.time_us) {
+        (0, time) => time.max(history.created_us()),
+        (_, 0) => doc.taken_us,
+        (_, time) => time,
     }
 }

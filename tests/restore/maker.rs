@@ -107,10 +107,6 @@ impl Maker {
         maker
     }
 
-    pub fn app(&self) -> PathBuf {
-        self.dir.path().join("app.db")
-    }
-
     fn log(&self) -> Vec<u8> {
         std::fs::read(self.dir.path().join("app.db-wal")).expect("a log")
     }
