@@ -9,8 +9,9 @@ use super::units::parse_mode;
 use crate::archive::Location;
 use crate::format::position::Position;
 use crate::format::time::{parse_time, write_time};
-use crate::restore::{Options, Outcome, RestoreError, Target, restore};
+use crate::restore::{Catalog, Options, Outcome, RestoreError, Target, newest, restore};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use tokio::runtime::Handle;
@@ -104,6 +105,28 @@ pub(super) fn run(args: RestoreArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// The archives in the order in which they are tried. For the newest state, the one that has it comes first, and those that
+/// cannot be read come last.
+fn ordered(args: &RestoreArgs, archives: &Archives, runtime: &Handle) -> Vec<Location> {
+    let mut locations = archives.locations.clone();
+    let is_newest = args.to_position.is_none() && args.to_time.is_none();
+    if locations.len() > 1 && is_newest {
+        locations.sort_by_cached_key(|location| {
+            std::cmp::Reverse(
+                archive_source::open(location, runtime)
+                    .ok()
+                    .and_then(|source| {
+                        let catalog = Catalog::read(&source, &BTreeSet::new()).ok()?;
+                        let history = catalog.histories.last()?;
+                        let end = newest(&source, history, &BTreeSet::new()).ok()??;
+                        Some(end.time_us.unwrap_or(history.updated_us()))
+                    }),
+            )
+        });
+    }
+    locations
+}
+
 /// From the first archive that has it. What is wrong with one before it is said.
 fn from_any(
     args: &RestoreArgs,
@@ -115,7 +138,7 @@ fn from_any(
     let scratch = Scratch::new(place.parent(), "walcast-restore")?;
     let path = scratch.path().join("restored.db");
     let mut last = None;
-    for location in &archives.locations {
+    for location in &ordered(args, archives, runtime) {
         let failure = match from(args, location, &path, runtime, cancel) {
             Ok(outcome) => {
                 if let Some((before, _)) = last {

@@ -12,7 +12,7 @@ pub enum RestoreError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// A local file failed.
-    #[error(transparent)]
+    #[error("{}", said_disk(.0))]
     Disk(#[from] DiskError),
     /// There is nothing to restore.
     #[error("{archive} holds no snapshot of a database; is that the right place?")]
@@ -81,6 +81,18 @@ fn said_oldest(oldest: &Option<Position>) -> String {
     match oldest {
         Some(position) => format!("the oldest position that can be restored there is {position}"),
         None => "the oldest position that can be restored there is not recorded".to_owned(),
+    }
+}
+
+/// Nothing goes on by itself here when there is space again.
+fn said_disk(error: &DiskError) -> String {
+    let DiskError { op, path, source } = error;
+    match error.is_full() {
+        true => format!(
+            "{op} {}: {source}; free some space and try again",
+            path.display()
+        ),
+        false => error.to_string(),
     }
 }
 

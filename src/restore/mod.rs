@@ -6,7 +6,6 @@
 //! fetch     objects read and unpacked by a few threads, handed over in order
 //! walk      the log's bytes: every frame's salt and checksum verified, every segment in its place
 //! image     the file: pages written, hashed, cut at commits
-//! validate  the whole, into a scratch file that goes again: for whoever wants to know while the archive is written
 //! run       the four together; `sound` again without what is damaged
 //! ```
 //!
@@ -23,7 +22,6 @@ mod plan;
 mod run;
 mod search;
 mod sound;
-mod validate;
 mod walk;
 
 pub use catalog::{Catalog, Gap, History, Listed, Segment};
@@ -33,4 +31,3 @@ pub use plan::{Newest, Target};
 pub use run::{Options, Restored};
 pub use search::newest;
 pub use sound::{Outcome, restore};
-pub use validate::validate;

@@ -121,7 +121,7 @@ fn newest<'a>(
 ) -> Result<Plan<'a>, RestoreError> {
     let mut notes = Vec::new();
     for history in catalog.histories.iter().rev() {
-        notes.append(&mut look_for_lost(source, history, avoid)?);
+        refuse_lost(source, history, avoid)?;
         if let Some(mut plan) = within(source, history, None, avoid)? {
             notes.append(&mut plan.notes);
             plan.notes = notes;
@@ -135,51 +135,42 @@ fn newest<'a>(
     Err(empty(source))
 }
 
-/// What documents tell of objects that are not there. One right at the end may never have been written: its document comes
-/// first. Anything else shows that the newest state was lost.
-fn look_for_lost(
+/// A document without its object, beyond what the objects that are there lead to, shows that the newest state was lost.
+fn refuse_lost(
     source: &Source,
     history: &History,
     avoid: &BTreeSet<Key>,
-) -> Result<Vec<String>, RestoreError> {
-    let mut notes = Vec::new();
+) -> Result<(), RestoreError> {
     let orphans = history.orphans.iter().filter(|key| !avoid.contains(key));
     let lost = orphans.filter_map(|doc| object_of(*doc));
     let lost: Vec<Key> = lost.filter(|key| !avoid.contains(key)).collect();
     if lost.is_empty() {
-        return Ok(notes);
+        return Ok(());
     }
     let reached = search::newest(source, history, avoid)?;
     let reached = reached.map(|newest| (newest.position.index, newest.position.offset));
     for key in lost {
-        match key {
+        let end = match key {
             Key::Snapshot { .. } => {
                 let doc = source.snapshot_doc(key, avoid)?;
-                let end = doc.map(|doc| (doc.position.index, doc.position.offset));
-                if history.snapshots.is_empty() || end > reached {
-                    return Err(source.missing(key));
-                }
+                // Without a snapshot the log leads nowhere, however far it reaches.
+                let reached = reached.filter(|_| !history.snapshots.is_empty());
+                doc.map(|doc| (doc.position.index, doc.position.offset))
+                    .filter(|end| Some(*end) > reached)
             }
-            Key::Wal { index, offset, .. } => {
-                let doc = source.segment_doc(key, avoid)?;
+            Key::Wal { index, .. } => source
+                .segment_doc(key, avoid)?
                 // Without commits it is the mark of a gap, or a piece of what never ended.
-                let Some(doc) = doc.filter(|doc| !doc.records.is_empty()) else {
-                    continue;
-                };
-                let is_next = reached.is_none_or(|(last, end)| {
-                    (index, offset) == (last, end)
-                        || (index, offset, doc.previous_end) == (last + 1, 0, end)
-                });
-                if is_next {
-                    notes.push(format!("{key} was never written, or is lost"));
-                } else if Some((index, offset)) > reached {
-                    return Err(source.missing(key));
-                }
-            }
-            _ => {}
+                .filter(|doc| !doc.records.is_empty())
+                .map(|doc| (index, doc.end))
+                .filter(|end| Some(*end) > reached),
+            _ => None,
+        };
+        if end.is_some() {
+            return Err(source.missing(key));
         }
     }
-    Ok(notes)
+    Ok(())
 }
 
 /// The newest state of a history, or one up to `wanted`.
@@ -195,7 +186,7 @@ fn within<'a>(
         if avoid.contains(&key) {
             continue;
         }
-        let doc = match listed.has_doc {
+        let doc = match history.may_have_doc(listed) {
             true => source.snapshot_doc(key, avoid)?,
             false => None,
         };
@@ -293,7 +284,7 @@ fn at_time<'a>(
         return Ok(None);
     };
     let key = Key::snapshot(history.generation, index);
-    let doc = match listed.has_doc && !avoid.contains(&key) {
+    let doc = match history.may_have_doc(listed) {
         true => source.snapshot_doc(key, avoid)?,
         false => None,
     };
