@@ -17,7 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("ownership", &["disk", "sys", "format"]),
     ("sums", &["disk", "sys", "format"]),
     ("archive", &["disk", "model", "format"]),
-    ("restore", &["archive", "sums", "disk", "format"]),
+    ("restore", &["archive", "sums", "disk", "model", "format"]),
     ("wire", &["model", "format"]),
     ("config", &["archive", "model", "format"]),
     ("security", &["config"]),
@@ -42,7 +42,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "archiver",
         &[
-            "primary", "replica", "archive", "sums", "disk", "model", "format",
+            "restore", "primary", "replica", "archive", "disk", "model", "format",
         ],
     ),
     (

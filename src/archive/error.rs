@@ -60,7 +60,8 @@ impl ArchiveError {
     /// True if trying again later may help without anybody doing anything else.
     pub fn is_transient(&self) -> bool {
         match self {
-            ArchiveError::Store { .. } => true,
+            // What is not mounted now may be later.
+            ArchiveError::Store { .. } | ArchiveError::Missing { .. } => true,
             ArchiveError::Disk(error) => error.is_full(),
             _ => false,
         }

@@ -69,13 +69,22 @@ impl Claim {
         }
     }
 
-    /// Fails if the archive has another owner since.
+    /// Fails if the archive has another owner since. It fails as well if this one's own document is not there: then this
+    /// is not the archive that was taken, but an empty directory in which it is not mounted, or it was removed.
     pub async fn check(&self, store: &Store) -> Result<(), ArchiveError> {
+        let own = Key::Owner { epoch: self.epoch };
         let next = Key::Owner {
             epoch: self.epoch + 1,
         };
-        if !store.has(next).await? {
-            return Ok(());
+        let (is_there, is_lost) = tokio::try_join!(store.has(own), store.has(next))?;
+        if !is_lost {
+            return match is_there {
+                true => Ok(()),
+                false => Err(ArchiveError::Missing {
+                    key: own,
+                    archive: store.location().to_string(),
+                }),
+            };
         }
         match Owned::read(store).await? {
             Some(owner) => Err(ArchiveError::Owned {

@@ -180,6 +180,16 @@ async fn an_archive_has_one_owner() {
         Err(ArchiveError::Owned { .. })
     ));
     second.check(&store).await.expect("the owner");
+    // What is not the archive that was taken is not written to.
+    let own = Key::Owner {
+        epoch: second.epoch,
+    };
+    store.delete(own).await.expect("removed");
+    let error = second.check(&store).await.expect_err("it is not there");
+    assert!(matches!(error, ArchiveError::Missing { .. }), "{error}");
+    assert!(error.is_transient());
+    let doc = me("b").encode();
+    assert!(store.create_object(own, doc).await.expect("an answer"));
     // The one before cannot come back by accident.
     assert!(Claim::take(&store, &me("a"), false).await.is_err());
 }

@@ -4,7 +4,7 @@ use super::context::{Backoff, Context, Stop};
 use super::found::Newest;
 use super::retention::{self, Limits};
 use super::session::Writer;
-use super::snapshot;
+use super::{snapshot, validate};
 use crate::archive::{Claim, Store};
 use crate::format::position::Position;
 use crate::model::clock_us;
@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub enum Done {
     /// A snapshot is in the archive.
     Snapshot,
+    /// What is in the archive is not whole any more: a new snapshot heals its newest state.
+    Damaged(String),
     /// Nothing that anybody has to know.
     Nothing,
     /// It failed, and is tried again unless the archive is lost.
@@ -32,6 +34,7 @@ pub enum Done {
 enum Work {
     Snapshot(Result<Option<Position>, Stop>),
     Retention(Result<usize, Stop>),
+    Validation(Result<validate::Found, Stop>),
 }
 
 /// The work beside one session.
@@ -48,6 +51,8 @@ pub struct Beside {
     taken_at: Option<Position>,
     next_snapshot: Instant,
     next_retention: Instant,
+    /// `None`: never.
+    next_validation: Option<Instant>,
     backoff: Backoff,
 }
 
@@ -77,6 +82,11 @@ impl Beside {
                 false => now,
             },
             next_retention: now,
+            next_validation: writer
+                .ctx
+                .config
+                .validation_interval
+                .map(|every| now + every),
             backoff: Backoff::default(),
         }
     }
@@ -84,6 +94,7 @@ impl Beside {
     /// When to think about it next; `None`: while something is done.
     pub fn due(&self) -> Option<Instant> {
         let due = self.next_snapshot.min(self.next_retention);
+        let due = self.next_validation.map_or(due, |at| due.min(at));
         // What is due already waits for something: once a second is often enough.
         self.job.is_none().then(|| due.max(Instant::now() + LOOK))
     }
@@ -119,6 +130,14 @@ impl Beside {
                         None => {}
                     }
                 }
+            }));
+        } else if self.next_validation.is_some_and(|at| now >= at) && !self.is_needed {
+            let every = self.ctx.config.validation_interval;
+            self.next_validation = every.map(|every| now + every);
+            self.ctx.state.beside("reads the archive back");
+            let (ctx, store) = (self.ctx.clone(), self.store.clone());
+            self.job = Some(tokio::spawn(async move {
+                Work::Validation(validate::validate(&ctx, &store).await)
             }));
         }
     }
@@ -165,7 +184,22 @@ impl Beside {
                 tracing::info!(database, %archive, "archive: {gone} needless objects removed");
                 Done::Nothing
             }
-            Ok(Work::Snapshot(Err(error)) | Work::Retention(Err(error))) => {
+            Ok(Work::Validation(Ok(validate::Found::Sound(position)))) => {
+                let (database, archive) = (self.ctx.primary.name(), self.store.location());
+                tracing::info!(database, %archive, "archive read back, sound up to {position}");
+                Done::Nothing
+            }
+            Ok(Work::Validation(Ok(validate::Found::Damaged(what)))) => {
+                self.is_needed = true;
+                self.taken_at = None;
+                self.next_snapshot = Instant::now();
+                Done::Damaged(what)
+            }
+            Ok(
+                Work::Snapshot(Err(error))
+                | Work::Retention(Err(error))
+                | Work::Validation(Err(error)),
+            ) => {
                 self.next_snapshot = self.next_snapshot.max(Instant::now() + self.backoff.next());
                 Done::Failed(error)
             }

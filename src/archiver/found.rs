@@ -26,6 +26,8 @@ pub struct Found {
     pub page_size: u32,
     /// Segments behind the last commit: pieces of a transaction whose end never came, newest first.
     pub tail: Vec<Key>,
+    /// The newest segment, if its document never came: the run that wrote it ended in between.
+    pub bare: Option<Key>,
     /// The newest snapshot.
     pub snapshot: Option<Newest>,
     /// True if the log from the newest snapshot on is whole.
@@ -46,15 +48,19 @@ fn place(object: &Object) -> Option<At> {
     }
 }
 
-/// The newest snapshot of a generation.
-pub async fn newest_snapshot(
+/// The newest snapshot of a generation. One whose document never came can be restored, but nobody knows of what it is.
+async fn newest_snapshot(
     store: &Store,
     generation: Generation,
 ) -> Result<Option<Newest>, ArchiveError> {
     let prefix = format!("{}/snapshots", Key::prefix(generation));
     let list = store.list(&prefix).await?;
+    let prefix = format!("{}/snapshots", Key::own_prefix(generation));
+    let docs = store.list(&prefix).await?;
+    let docs: BTreeSet<Key> = docs.iter().map(|object| object.key).collect();
+    let is_known = |key: Key| key.doc().is_some_and(|doc| docs.contains(&doc));
     let newest = list.iter().filter_map(|object| match object.key {
-        Key::Snapshot { index, .. } => Some(Newest {
+        Key::Snapshot { index, .. } if is_known(object.key) => Some(Newest {
             index,
             modified_us: object.modified_us,
         }),
@@ -85,7 +91,14 @@ impl Found {
         for (index, offset) in segments.iter().rev().copied() {
             let key = Key::wal(generation, index, offset);
             match read_doc(store, key).await? {
-                Ok(doc) => {
+                Ok(None) if found.bare.is_none() && found.tail.is_empty() => {
+                    found.bare = Some(key);
+                }
+                Ok(None) => {
+                    found.unclear = Some(format!("the document of {key} is missing"));
+                    return Ok(found);
+                }
+                Ok(Some(doc)) => {
                     found.page_size = doc.page_size;
                     if let Some(record) = doc.records.last() {
                         let position = Position {
@@ -112,8 +125,8 @@ impl Found {
         Ok(found)
     }
 
-    /// A document before the end whose segment is not there marks a gap, see [`super::gap`]. The one at the end is of a
-    /// segment that was never written, and goes with the next one.
+    /// A document whose segment is not there is a loss, or marks a gap, see [`super::gap`]. Behind the end it is of no
+    /// matter: what is lost there comes again.
     fn is_whole(&self, segments: &BTreeSet<At>, docs: &BTreeSet<At>) -> bool {
         let (Some(snapshot), Some((last, _))) = (self.snapshot, self.last) else {
             return false;
@@ -149,15 +162,19 @@ impl Found {
     }
 }
 
-/// The document of a segment, or why nothing can be told.
-async fn read_doc(store: &Store, key: Key) -> Result<Result<SegmentDoc, String>, ArchiveError> {
+/// The document of a segment, if there is one; or why nothing can be told.
+async fn read_doc(
+    store: &Store,
+    key: Key,
+) -> Result<Result<Option<SegmentDoc>, String>, ArchiveError> {
     let Some(doc) = key.doc() else {
-        return Ok(Err(format!("{key} has no document")));
+        return Ok(Ok(None));
     };
     let Some(bytes) = store.get(doc).await? else {
-        return Ok(Err(format!("{doc} is missing")));
+        return Ok(Ok(None));
     };
-    Ok(SegmentDoc::parse(&bytes).map_err(|error| format!("{doc}: {error}")))
+    let parsed = SegmentDoc::parse(&bytes).map(Some);
+    Ok(parsed.map_err(|error| format!("{doc}: {error}")))
 }
 
 /// The document of a snapshot of an empty log.

@@ -19,6 +19,9 @@ mod retention;
 mod session;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;
+mod validate;
 
 use crate::archive::{Claim, DOC_VERSION, Location, OwnerDoc, Store};
 use crate::model::{ArchiveStatus, DatabaseState, clock_us};
@@ -45,6 +48,8 @@ pub struct ArchiverConfig {
     pub retain_age: Duration,
     /// At least so many snapshots stay.
     pub retain_count: usize,
+    /// Time between two readings of what a restore would need; `None`: never.
+    pub validation_interval: Option<Duration>,
     /// Take the archive even if it is another's.
     pub take_over: bool,
 }
@@ -58,6 +63,7 @@ impl ArchiverConfig {
             snapshot_interval: Duration::from_secs(24 * 3600),
             retain_age: Duration::from_secs(7 * 24 * 3600),
             retain_count: 2,
+            validation_interval: None,
             take_over: false,
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Kept are all snapshots that are young enough, the newest one that is not (so that each moment of the kept time can be
 //! restored), and in any case as many as the count says; with each its generation's log from it on. The order of removal
-//! leaves after each step what is still there restorable: a snapshot, its document; then the log before the oldest kept
-//! snapshot; then what is left of generations without one.
+//! leaves after each step what is kept restorable: snapshots; then the log before the oldest kept snapshot; then what is
+//! left of generations without one. A document goes before its object: a document alone would be a loss to a reader.
 
 use crate::archive::{ArchiveError, Claim, GenerationKey, Key, Object, Store};
 use crate::format::position::Generation;
@@ -84,9 +84,9 @@ pub async fn run(
         if let Key::Snapshot { generation, index } = object.key
             && !kept.contains(&(generation, index))
         {
-            with.remove(&[object.key]).await?;
             with.remove(&[Key::SnapshotDoc { generation, index }])
                 .await?;
+            with.remove(&[object.key]).await?;
             gone += 1;
         }
     }
@@ -115,8 +115,7 @@ async fn log_before(
     with: &impl Remove,
 ) -> Result<usize, ArchiveError> {
     let mut gone = 0;
-    // Segments before their documents: one without the other is nothing.
-    for prefix in [Key::prefix(generation), Key::own_prefix(generation)] {
+    for prefix in [Key::own_prefix(generation), Key::prefix(generation)] {
         let list = store.list(&format!("{prefix}/wal")).await?;
         let needless = |object: &Object| match object.key {
             Key::Wal { index, .. } | Key::SegmentDoc { index, .. }

@@ -99,6 +99,7 @@ impl Writer {
         let last = found.last.map(|(position, _)| position);
         let follows = match last {
             _ if from.follows == Follows::Resume => true,
+            // What was archived ends exactly where the newest index begins.
             Some(last) => {
                 last.index + 1 == from.position.index && from.previous_end == Some(last.offset)
             }
@@ -110,11 +111,13 @@ impl Writer {
             let make = async {
                 self.claim.check(&self.store).await?;
                 self.store.create_object(key, created.encode()).await?;
-                for segment in &found.tail {
-                    self.store.delete(*segment).await?;
+                // What the next segment is written over may hold commits, and stays until then.
+                let bare = found.bare.filter(|_| !(follows && found.tail.is_empty()));
+                for segment in bare.iter().chain(&found.tail) {
                     if let Some(doc) = segment.doc() {
                         self.store.delete(doc).await?;
                     }
+                    self.store.delete(*segment).await?;
                 }
                 match last {
                     Some(last) if !follows => gap::mark(&self.store, last, found.page_size).await,
@@ -148,8 +151,8 @@ impl Writer {
         }
     }
 
-    /// Writes a segment: first its document, so that whoever sees a segment sees that as well. A document whose segment
-    /// never came is of no meaning, and written over by the next one's.
+    /// Writes a segment, and then its document: so a document without a segment is a loss, which a reader names. A segment
+    /// whose document never came can be read without, and is written again by the next run.
     async fn write(&self, segment: Segment) -> Result<u64, Stop> {
         let Segment {
             key, doc, content, ..
@@ -166,10 +169,11 @@ impl Writer {
         loop {
             let put = async {
                 self.claim.check(&self.store).await?;
-                if let Some(key) = key.doc() {
-                    self.store.put(key, doc.clone()).await?;
+                self.store.put(key, packed.clone()).await?;
+                match key.doc() {
+                    Some(key) => self.store.put(key, doc.clone()).await,
+                    None => Ok(()),
                 }
-                self.store.put(key, packed.clone()).await
             };
             if tries.run(put).await?.is_some() {
                 return Ok(size);
@@ -224,6 +228,10 @@ impl Session<'_> {
             Done::Snapshot => {
                 state.set_gap("");
                 state.set_restorable(true);
+            }
+            Done::Damaged(what) => {
+                state.set_gap(&format!("the archive is damaged: {what}"));
+                state.set_restorable(false);
             }
             Done::Nothing => {}
             Done::Failed(error @ Stop::Owned(_)) => return Err(error),

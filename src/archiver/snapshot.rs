@@ -32,19 +32,24 @@ pub struct Scratch(PathBuf);
 impl Scratch {
     /// Made anew: what a killed run left goes.
     pub fn new(database: &Path, archive: &str) -> disk::Result<Scratch> {
-        let path = Scratch::path(database, archive);
+        let path = Scratch::of(database, archive);
         disk::remove_dir_all("archive.scratch", &path)?;
         disk::create_dirs_within("archive.scratch", database, &path)?;
         Ok(Scratch(path))
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Removes what a killed run left.
     pub fn clear(database: &Path, archive: &str) -> disk::Result<()> {
-        disk::remove_dir_all("archive.scratch", &Scratch::path(database, archive))
+        disk::remove_dir_all("archive.scratch", &Scratch::of(database, archive))
     }
 
     /// One for each archive: two may take a snapshot at a time.
-    fn path(database: &Path, archive: &str) -> PathBuf {
+    fn of(database: &Path, archive: &str) -> PathBuf {
         database.join(format!("archive-{:016x}.tmp", xxh3_64(archive.as_bytes())))
     }
 }
@@ -100,12 +105,12 @@ pub async fn archive(
             if store.has(key).await? {
                 return Ok(false);
             }
-            store.put(doc_key, doc.encode()).await?;
             ctx.state
                 .beside(&format!("writes the snapshot at {position}"));
             let counted = Arc::clone(&ctx.state.meters);
             let packed = Packed::of(&file, move |bytes| counted.uploaded_bytes.add(bytes))?;
             store.put_stream(key, packed).await?;
+            store.put(doc_key, doc.encode()).await?;
             Ok::<_, ArchiveError>(true)
         };
         if let Some(written) = tries.run(write).await? {

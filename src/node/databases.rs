@@ -172,6 +172,7 @@ impl Databases {
             snapshot_interval: entry.snapshot_interval,
             retain_age: entry.retain_age,
             retain_count: entry.retain_count,
+            validation_interval: entry.validation_interval,
             take_over: self.take_over && first,
         }
     }

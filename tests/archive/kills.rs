@@ -1,0 +1,60 @@
+//! The primary is killed at any moment, and what is in the archive is a state of the database each time.
+
+use super::hand;
+use super::kit::{Place, Writer, state_of, until};
+use std::time::Duration;
+
+/// A small seeded generator.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// With a snapshot each second of which two stay, and a reading back each two seconds: all that goes on goes on while the
+/// kills come.
+#[test]
+fn killed_at_random_moments_the_archive_is_always_a_state_of_the_database() {
+    let seed = std::env::var("WALCAST_SEED").map_or(20_250, |s| s.parse().expect("a number"));
+    let kills = if std::env::var("WALCAST_FULL").is_ok_and(|v| v == "1") {
+        50
+    } else {
+        10
+    };
+    eprintln!("WALCAST_SEED={seed}");
+    let mut rng = Rng(seed);
+    let place = Place::new();
+    let writer = Writer::start(&place.db(), Duration::from_millis(2));
+    writer.wait(10);
+    let archive = "sync-interval: 50ms\nsnapshot-interval: 1s\nretain-age: 3s\nretain-count: 2\nvalidation-interval: 2s";
+    let mut before = 0;
+    for kill in 0..kills {
+        let server = place.run("", archive);
+        if kill == 0 {
+            until("a snapshot", || {
+                hand::is_restorable(&place.archive()).then_some(())
+            });
+        }
+        std::thread::sleep(Duration::from_millis(rng.below(2500)));
+        server.kill9();
+        let committed = writer.committed() + 1;
+        let restored = hand::restore(&place.archive());
+        let n = state_of(&restored.db);
+        eprintln!("kill {kill}: restored {n} of {committed}");
+        assert!(n <= committed, "it holds what was never committed");
+        assert!(n >= before, "what was archived is gone");
+        before = n;
+    }
+    // Nothing is lost in the end.
+    let server = place.run("", archive);
+    server.wait_archive("streaming");
+    writer.wait(20);
+    let last = writer.stop();
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(state_of(&hand::restore(&place.archive()).db), last);
+}

@@ -1,0 +1,427 @@
+//! Real `walcast` processes, an application that writes, and the archive's files.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rusqlite::{Connection, params};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long anything may take on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Tries until it works.
+pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A `walcast` server that ends with the test.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts it with these arguments, and waits for its address.
+    pub fn start(args: &[&str]) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("walcast runs");
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                *kept.lock().expect("no panic") += &(line + "\n");
+            }
+        });
+        let mut server = Server {
+            child,
+            url: String::new(),
+            log,
+        };
+        server.url = format!("http://{}", server.told("listening on "));
+        server
+    }
+
+    /// What follows these words on stderr.
+    pub fn told(&self, words: &str) -> String {
+        until(words, || {
+            let log = self.log();
+            let ended = log.rfind('\n').map_or("", |end| &log[..end]);
+            let (_, rest) = ended.split_once(words)?;
+            let end = rest.find(['\n', '"']).unwrap_or(rest.len());
+            Some(rest[..end].to_owned())
+        })
+    }
+
+    /// Its stderr so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// SIGKILL.
+    pub fn kill9(mut self) {
+        self.child.kill().expect("a signal");
+        self.child.wait().expect("an end");
+    }
+
+    /// SIGTERM; its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        kill(pid, Signal::SIGTERM).expect("a signal");
+        self.child.wait().expect("an end").code()
+    }
+
+    /// The archives of its databases, as `walcast status --json` has them.
+    pub fn archives(&self) -> Vec<serde_json::Value> {
+        let output = Command::new(env!("CARGO_BIN_EXE_walcast"))
+            .args(["status", "--json", "--server", &self.url])
+            .stdin(Stdio::null())
+            .output()
+            .expect("walcast runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let mut archives = Vec::new();
+        find_archives(
+            &serde_json::from_str(&text).unwrap_or_default(),
+            &mut archives,
+        );
+        archives
+    }
+
+    /// Waits until its only archive is in this state, and gives the reason.
+    pub fn wait_archive(&self, state: &str) -> String {
+        let mut seen = Vec::new();
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let archives = self.archives();
+            if let [archive] = &archives[..]
+                && archive["state"] == state
+            {
+                return archive["reason"].as_str().unwrap_or_default().to_owned();
+            }
+            if seen.last() != Some(&archives) {
+                seen.push(archives);
+            }
+            assert!(
+                Instant::now() < end,
+                "never {state}: {seen:#?}\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// `walcast position`.
+    pub fn position(&self) -> String {
+        until("a position", || {
+            let output = Command::new(env!("CARGO_BIN_EXE_walcast"))
+                .args(["position", "--server", &self.url, "--db", "app.db"])
+                .stdin(Stdio::null())
+                .output()
+                .expect("walcast runs");
+            let text = String::from_utf8(output.stdout).expect("UTF-8");
+            output.status.success().then(|| text.trim_end().to_owned())
+        })
+    }
+
+    /// Waits until all that is committed now is in its only archive, and can be restored from it.
+    pub fn wait_level(&self) {
+        let position = self.position();
+        self.wait_archive("streaming");
+        let mut seen = serde_json::Value::Null;
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let archive = self.archives().pop().unwrap_or_default();
+            if archive["durable"]
+                .as_str()
+                .is_some_and(|at| at >= position.as_str())
+            {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "not at {position}: {archive}\n{}",
+                self.log()
+            );
+            if archive != seen {
+                seen = archive;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn find_archives(value: &serde_json::Value, archives: &mut Vec<serde_json::Value>) {
+    match value {
+        serde_json::Value::Array(items) => items.iter().for_each(|v| find_archives(v, archives)),
+        serde_json::Value::Object(fields) => {
+            let name = fields.get("name").and_then(|name| name.as_str());
+            if name.is_some_and(|name| name.starts_with("archive ")) {
+                archives.push(value.clone());
+            }
+            fields.values().for_each(|v| find_archives(v, archives));
+        }
+        _ => {}
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- walcast ---\n{}", self.log());
+        }
+    }
+}
+
+/// A database, its archive, and a configuration with both.
+pub struct Place {
+    pub dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        let dir = tempfile::tempdir().expect("a directory");
+        Place { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn db(&self) -> PathBuf {
+        self.path("app.db")
+    }
+
+    pub fn archive(&self) -> PathBuf {
+        self.path("archive")
+    }
+
+    /// Writes `walcast.yml`: `database` and `archive` are more keys, each with its line.
+    pub fn configure(&self, database: &str, archive: &str) -> PathBuf {
+        let indent = |text: &str, by: &str| -> String {
+            text.lines().map(|line| format!("{by}{line}\n")).collect()
+        };
+        let text = format!(
+            "listen: 127.0.0.1:0\nhttp-listen: 127.0.0.1:0\ndrain-timeout: 60s\ndbs:\n  - path: {}\n{}    archives:\n      \
+             - url: {}\n{}",
+            self.db().display(),
+            indent(database, "    "),
+            self.archive().display(),
+            indent(archive, "        ")
+        );
+        let path = self.path("walcast.yml");
+        std::fs::write(&path, text).expect("a configuration");
+        path
+    }
+
+    /// Starts a server with that configuration.
+    pub fn run(&self, database: &str, archive: &str) -> Server {
+        let config = self.configure(database, archive);
+        Server::start(&["run", "--config", config.to_str().expect("UTF-8")])
+    }
+
+    /// Names of all objects below the archive.
+    pub fn objects(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let root = self.archive();
+        let mut open = vec![root.clone()];
+        while let Some(dir) = open.pop() {
+            // Retention may be at work.
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                match path.is_dir() {
+                    true => open.push(path),
+                    false => {
+                        let name = path.strip_prefix(&root).expect("below it");
+                        names.push(name.to_str().expect("UTF-8").to_owned());
+                    }
+                }
+            }
+        }
+        names.sort();
+        names
+    }
+
+    /// How many of the objects end like this.
+    pub fn count(&self, end: &str) -> usize {
+        self.objects()
+            .iter()
+            .filter(|name| name.ends_with(end))
+            .count()
+    }
+}
+
+/// One row in `t` for each transaction, numbered; `c` holds the last number. So a state tells which one it is, and all that
+/// must be in it.
+pub fn create(db: &Path) -> Connection {
+    let connection = Connection::open(db).expect("a database");
+    connection
+        .busy_timeout(Duration::from_secs(60))
+        .expect("a timeout");
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;
+             CREATE TABLE IF NOT EXISTS t(n INTEGER PRIMARY KEY, data BLOB);
+             CREATE TABLE IF NOT EXISTS c(n INTEGER);
+             INSERT INTO c SELECT 0 WHERE NOT EXISTS (SELECT * FROM c);",
+        )
+        .expect("a schema");
+    connection
+}
+
+/// What row `n` holds: a few hundred bytes, rarely some MiB.
+pub fn data(n: u64) -> Vec<u8> {
+    let mut x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let size = match n % 150 {
+        149 => 10 << 20,
+        _ => 200 + (x >> 55) as usize,
+    };
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        bytes.extend_from_slice(&x.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+/// Commits transaction `n`.
+pub fn commit(connection: &mut Connection, n: u64) {
+    let n = i64::try_from(n).expect("small");
+    let tx = connection.transaction().expect("a transaction");
+    tx.execute("INSERT INTO t VALUES (?1, ?2)", params![n, data(n as u64)])
+        .expect("a row");
+    tx.execute("UPDATE c SET n = ?1", params![n])
+        .expect("a number");
+    tx.commit().expect("committed");
+}
+
+/// Asserts that a database is exactly the state after one of the transactions, and gives its number.
+pub fn state_of(db: &Path) -> u64 {
+    let connection = Connection::open(db).expect("a database");
+    let check: String = connection
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("a check");
+    assert_eq!(check, "ok");
+    let last: i64 = connection
+        .query_row("SELECT n FROM c", [], |row| row.get(0))
+        .expect("a number");
+    let mut rows = connection
+        .prepare("SELECT n, data FROM t ORDER BY n")
+        .expect("a query");
+    let mut rows = rows.query([]).expect("rows");
+    let mut n = 0;
+    while let Some(row) = rows.next().expect("a row") {
+        n += 1;
+        assert_eq!(
+            row.get::<_, i64>(0).expect("a number"),
+            n,
+            "a row is missing"
+        );
+        let bytes: Vec<u8> = row.get(1).expect("data");
+        assert!(bytes == data(n as u64), "row {n} is not what was written");
+    }
+    assert_eq!(n, last, "half a transaction");
+    last as u64
+}
+
+/// An application that commits without an end.
+pub struct Writer {
+    committed: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// About so many commits each second.
+    pub fn start(db: &Path, pause: Duration) -> Writer {
+        let committed = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (db, told, end) = (db.to_owned(), committed.clone(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let mut connection = create(&db);
+            let mut n: i64 = connection
+                .query_row("SELECT n FROM c", [], |row| row.get(0))
+                .expect("a number");
+            while !end.load(Ordering::Relaxed) {
+                n += 1;
+                commit(&mut connection, n as u64);
+                told.store(n as u64, Ordering::Release);
+                std::thread::sleep(pause);
+            }
+        });
+        Writer {
+            committed,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// The last transaction that was acknowledged.
+    pub fn committed(&self) -> u64 {
+        assert!(
+            self.thread.as_ref().is_some_and(|t| !t.is_finished()),
+            "the writer failed"
+        );
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Waits for so many more.
+    pub fn wait(&self, more: u64) {
+        let goal = self.committed() + more;
+        until("more commits", || (self.committed() >= goal).then_some(()));
+    }
+
+    /// Ends it; the last transaction.
+    pub fn stop(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread
+            .take()
+            .expect("it runs")
+            .join()
+            .expect("no panic");
+        self.committed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `GET /metrics` of the second port.
+pub fn metrics(server: &Server) -> String {
+    let log = server.told("http://");
+    let address = log.split(['/', ' ']).next().expect("an address").to_owned();
+    let mut stream = TcpStream::connect(&address).expect("the second port");
+    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}

@@ -1,0 +1,9 @@
+//! Archives written by real `walcast` processes, and restored by hand as docs/formats.md says: with `lz4` and `sqlite3`,
+//! without walcast.
+
+mod away;
+mod hand;
+mod kills;
+mod kit;
+mod owners;
+mod running;
