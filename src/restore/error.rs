@@ -66,6 +66,14 @@ pub enum RestoreError {
         /// The last position before it.
         before: Position,
     },
+    /// A replica needs the checksums that an ancestor's archive does not have.
+    #[error(
+        "{archive} does not record what a replica needs; restore it, and start a primary on that"
+    )]
+    Undocumented {
+        /// The archive.
+        archive: String,
+    },
     /// Without what is damaged, nothing is left.
     #[error("nothing sound is left: {0}")]
     NothingSound(Box<RestoreError>),

@@ -2,6 +2,7 @@
 
 mod commands;
 mod damage;
+mod feed;
 mod kit;
 mod large;
 mod maker;
