@@ -13,10 +13,14 @@ pub struct Said {
     pub stderr: String,
 }
 
+/// To measure, another build than the tests'.
+pub fn program() -> String {
+    let other = std::env::var("WALCAST_BIN");
+    other.unwrap_or_else(|_| env!("CARGO_BIN_EXE_walcast").to_owned())
+}
+
 pub fn walcast_with(faults: &str, args: &[&str]) -> Said {
-    // To measure, another build than the tests'.
-    let program = std::env::var("WALCAST_BIN");
-    let output = Command::new(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_walcast")))
+    let output = Command::new(program())
         .args(args)
         .env("WALCAST_FAULTS", faults)
         .stdin(Stdio::null())
