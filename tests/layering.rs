@@ -71,6 +71,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "client",
             "primary",
             "replica",
+            "restore",
+            "archive",
             "wire",
             "security",
             "config",

@@ -291,4 +291,25 @@ proptest! {
         bytes.truncate(at);
         prop_assert!(SegmentDoc::parse(&bytes).is_err());
     }
+
+    #[test]
+    fn a_document_with_a_flipped_bit_is_refused_or_says_the_same(
+        at in any::<usize>(), bit in 0..8_u8, offset: u64, time_us: i64,
+    ) {
+        let doc = SnapshotDoc {
+            version: 1,
+            position: crate::format::position::Position { generation: GENERATION, index: 3, offset },
+            dbsum: format!("{offset:016x}"),
+            page_count: 3,
+            page_size: 4096,
+            time_us,
+            taken_us: time_us,
+        };
+        let mut bytes = doc.encode();
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        if let Ok(read) = SnapshotDoc::parse(&bytes) {
+            prop_assert_eq!(read, doc);
+        }
+    }
 }

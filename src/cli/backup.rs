@@ -1,10 +1,10 @@
 //! `walcast backup`.
 
-mod place;
 mod write;
 
 use super::client::upstream;
 use super::exit::{Exit, Failure};
+use super::place::Place;
 use super::process::{interruptible, run_client};
 use super::progress::Progress;
 use super::scratch::Scratch;
@@ -15,7 +15,6 @@ use crate::client::{ClientError, Upstream};
 use crate::model::{CopyMessage, CopyRequest, Point};
 use crate::replica::{LocalCopy, LocalCopyError, Take};
 use clap::Args;
-use place::Place;
 use std::path::{Path, PathBuf};
 use write::Writer;
 

@@ -1,5 +1,7 @@
 //! The command line: one file for each command.
 
+mod archive;
+mod archive_source;
 mod backup;
 mod client;
 mod completions;
@@ -7,11 +9,14 @@ mod config;
 mod database;
 mod detach;
 mod exit;
+mod listing;
 mod logging;
+mod place;
 mod primary;
 mod process;
 mod progress;
 mod replica;
+mod restore;
 mod run;
 mod scratch;
 mod security;
@@ -56,6 +61,12 @@ enum Command {
     Health(client::HealthArgs),
     Verify(verify::VerifyArgs),
     Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Archive(archive::ArchiveArgs),
+    Databases(listing::DatabasesArgs),
+    Generations(listing::GenerationsArgs),
+    Snapshots(listing::SnapshotsArgs),
+    Wal(listing::WalArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
     Demo(demo::DemoArgs),
@@ -82,6 +93,12 @@ impl Cli {
             Command::Health(args) => client::health(args),
             Command::Verify(args) => verify::run(args),
             Command::Backup(args) => backup::run(args),
+            Command::Restore(args) => restore::run(args),
+            Command::Archive(args) => archive::run(args),
+            Command::Databases(args) => listing::databases(args),
+            Command::Generations(args) => listing::generations(args),
+            Command::Snapshots(args) => listing::snapshots(args),
+            Command::Wal(args) => listing::wal(args),
             Command::Completions(args) => completions::completions(args),
             Command::Man(args) => completions::man(args),
             Command::Demo(args) => return of_demo(demo::run(args)),
@@ -146,6 +163,15 @@ mod tests {
             "walcast verify --primary /data/app.db --replica /replica/app.db --json",
             "walcast backup --server http://h:1 --db app.db --to /backup/app.db",
             "walcast backup --db /replica/app.db --to /backup/app.db --force --mode 0600",
+            "walcast restore -o app.db /backup/app",
+            "walcast restore --config walcast.yml --if-db-not-exists --if-archive-exists /data/app.db",
+            "walcast restore --to-time 2026-11-27T23:04:11Z --sound --parallelism 8 -o a s3://bucket/app",
+            "walcast restore --to-position 89abcdef01234567/0000000000000003:00000000000010f8 -o a b --force",
+            "walcast archive verify --json /backup/app",
+            "walcast databases --config walcast.yml",
+            "walcast generations --json /backup/app",
+            "walcast snapshots --generation 89abcdef01234567 /backup/app",
+            "walcast wal /backup/app",
             "walcast status --server http://h:1 --watch",
             "walcast status --server http://h:1 --watch 2s --json",
             "walcast primary --db a --log-format json",
@@ -167,6 +193,10 @@ mod tests {
             "walcast status --server http://h:1 --watch 1ms",
             "walcast backup --db a --to b --mode 0999",
             "walcast backup --db a --to b --mode 0400",
+            "walcast restore -o a --to-time yesterday b",
+            "walcast restore -o a --to-position 1 b",
+            "walcast restore -o a --parallelism 0 b",
+            "walcast archive",
             "walcast completions tcsh",
             "walcast primary --db a --log-format xml",
             "walcast nonsense",

@@ -114,7 +114,8 @@ impl History {
         generation: Generation,
         avoid: &BTreeSet<Key>,
     ) -> Result<History, RestoreError> {
-        // Documents first: each is written after its object, so a document without one is a loss and no race.
+        // Documents first: each is written after its object and removed before it, so one without the other is a loss and
+        // no race.
         let docs = source.list(&Key::own_prefix(generation))?;
         let objects = source.list(&Key::prefix(generation))?;
         let mut orphans: BTreeSet<Key> = docs.iter().map(|object| object.key).collect();
@@ -166,6 +167,11 @@ impl History {
     pub fn segments_from(&self, index: u64) -> &[Segment] {
         let from = self.segments.partition_point(|s| s.index < index);
         &self.segments[from..]
+    }
+
+    /// Whether an object may have a document: it may be younger than the list.
+    pub(super) fn may_have_doc(&self, listed: &Listed) -> bool {
+        listed.has_doc || self.doc.is_some()
     }
 
     /// When it began.

@@ -12,7 +12,7 @@ pub enum RestoreError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// A local file failed.
-    #[error(transparent)]
+    #[error("{}", said_disk(.0))]
     Disk(#[from] DiskError),
     /// There is nothing to restore.
     #[error("{archive} holds no snapshot of a database; is that the right place?")]
@@ -66,6 +66,14 @@ pub enum RestoreError {
         /// The last position before it.
         before: Position,
     },
+    /// A replica needs the checksums that an ancestor's archive does not have.
+    #[error(
+        "{archive} does not record what a replica needs; restore it, and start a primary on that"
+    )]
+    Undocumented {
+        /// The archive.
+        archive: String,
+    },
     /// Without what is damaged, nothing is left.
     #[error("nothing sound is left: {0}")]
     NothingSound(Box<RestoreError>),
@@ -81,6 +89,18 @@ fn said_oldest(oldest: &Option<Position>) -> String {
     match oldest {
         Some(position) => format!("the oldest position that can be restored there is {position}"),
         None => "the oldest position that can be restored there is not recorded".to_owned(),
+    }
+}
+
+/// Nothing goes on by itself here when there is space again.
+fn said_disk(error: &DiskError) -> String {
+    let DiskError { op, path, source } = error;
+    match error.is_full() {
+        true => format!(
+            "{op} {}: {source}; free some space and try again",
+            path.display()
+        ),
+        false => error.to_string(),
     }
 }
 

@@ -9,8 +9,9 @@ use std::path::Path;
 
 /// Until it has its name nobody else may look.
 const PRIVATE: u32 = 0o600;
-/// Bytes written at a time where neighbours are.
-const WRITE_BYTES: usize = 1 << 20;
+/// Bytes written at a time. The kernel keeps what is written at once in one large folio, and ext4 looks at every block of that
+/// for each page that is written into it later: with 512 KiB that was a third of the time of a restore.
+const WRITE_BYTES: usize = 32 << 10;
 
 /// A database file, and the hashes of what it will hold once all that is known of is written.
 pub(super) struct Image {
@@ -51,9 +52,10 @@ impl Image {
         }
         self.sums.resize(first - 1 + (bytes.len() / size) as u32);
         self.sums.commit();
-        self.file
-            .write_all_at("restore.write", bytes, self.length)?;
-        self.length += bytes.len() as u64;
+        for part in bytes.chunks(WRITE_BYTES) {
+            self.file.write_all_at("restore.write", part, self.length)?;
+            self.length += part.len() as u64;
+        }
         Ok(bytes.len().is_multiple_of(size))
     }
 

@@ -6,6 +6,7 @@
 //! fetch     objects read and unpacked by a few threads, handed over in order
 //! walk      the log's bytes: every frame's salt and checksum verified, every segment in its place
 //! image     the file: pages written, hashed, cut at commits
+//! feed      the same as a primary's stream, for a replica
 //! run       the four together; `sound` again without what is damaged
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod catalog;
 mod error;
+mod feed;
 mod fetch;
 mod frames;
 mod image;
@@ -26,6 +28,7 @@ mod walk;
 
 pub use catalog::{Catalog, Gap, History, Listed, Segment};
 pub use error::RestoreError;
+pub use feed::{Deliver, FeedOptions, feed};
 pub use object::Source;
 pub use plan::{Newest, Target};
 pub use run::{Options, Restored};

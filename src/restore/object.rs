@@ -54,6 +54,11 @@ impl Source {
         self.store.damaged(key, what).into()
     }
 
+    /// What is recorded of a snapshot; `None` if nothing is.
+    pub fn snapshot(&self, key: Key) -> Result<Option<SnapshotDoc>, RestoreError> {
+        self.snapshot_doc(key, &BTreeSet::new())
+    }
+
     /// A snapshot's document; `None` if it has none, or one that is not to be believed.
     pub(super) fn snapshot_doc(
         &self,

@@ -151,16 +151,22 @@ fn refuse_lost(
     let reached = reached.map(|newest| (newest.position.index, newest.position.offset));
     for key in lost {
         let end = match key {
-            Key::Snapshot { .. } => source
-                .snapshot_doc(key, avoid)?
-                .map(|doc| (doc.position.index, doc.position.offset)),
+            Key::Snapshot { .. } => {
+                let doc = source.snapshot_doc(key, avoid)?;
+                // Without a snapshot the log leads nowhere, however far it reaches.
+                let reached = reached.filter(|_| !history.snapshots.is_empty());
+                doc.map(|doc| (doc.position.index, doc.position.offset))
+                    .filter(|end| Some(*end) > reached)
+            }
             Key::Wal { index, .. } => source
                 .segment_doc(key, avoid)?
+                // Without commits it is the mark of a gap, or a piece of what never ended.
                 .filter(|doc| !doc.records.is_empty())
-                .map(|doc| (index, doc.end)),
+                .map(|doc| (index, doc.end))
+                .filter(|end| Some(*end) > reached),
             _ => None,
         };
-        if end.is_some() && end > reached {
+        if end.is_some() {
             return Err(source.missing(key));
         }
     }
@@ -180,7 +186,7 @@ fn within<'a>(
         if avoid.contains(&key) {
             continue;
         }
-        let doc = match listed.has_doc {
+        let doc = match history.may_have_doc(listed) {
             true => source.snapshot_doc(key, avoid)?,
             false => None,
         };
@@ -278,22 +284,24 @@ fn at_time<'a>(
         return Ok(None);
     };
     let key = Key::snapshot(history.generation, index);
-    let doc = match listed.has_doc && !avoid.contains(&key) {
+    let doc = match history.may_have_doc(listed) {
         true => source.snapshot_doc(key, avoid)?,
         false => None,
     };
     match doc {
-        Some(doc) if state_time(&doc) <= time_us => {
+        Some(doc) if state_time(history, &doc) <= time_us => {
             within(source, history, Some(doc.position), avoid)
         }
         _ => Ok(None),
     }
 }
 
-fn state_time(doc: &SnapshotDoc) -> i64 {
-    match doc.time_us {
-        // Nothing was captured before it.
-        0 => doc.taken_us,
-        time => time,
+/// When a snapshot's state was. One of an empty log is of what was there when its history began, whatever had been captured
+/// before that: what changed in between nobody saw.
+fn state_time(history: &History, doc: &SnapshotDoc) -> i64 {
+    match (doc.position.offset, doc.time_us) {
+        (0, time) => time.max(history.created_us()),
+        (_, 0) => doc.taken_us,
+        (_, time) => time,
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn run(
     }];
     wanted.extend(plan.segments.iter().map(|segment| Wanted {
         key: Key::wal(generation, segment.index, segment.offset),
-        has_doc: segment.listed.has_doc,
+        has_doc: plan.history.may_have_doc(&segment.listed),
     }));
     let sizes: Vec<u64> = plan.segments.iter().map(|s| s.listed.size).collect();
     let (total, mut done) = (plan.size(), plan.size() - sizes.iter().sum::<u64>());

@@ -20,7 +20,7 @@ pub fn newest(
     let mut best = logged;
     for (&index, listed) in history.snapshots.iter().rev().take(1) {
         let key = Key::snapshot(history.generation, index);
-        let doc = match listed.has_doc {
+        let doc = match history.may_have_doc(listed) {
             true => source.snapshot_doc(key, avoid)?,
             false => None,
         };
@@ -49,7 +49,7 @@ fn last_commit(
         if avoid.contains(&key) {
             continue;
         }
-        let doc = match segment.listed.has_doc {
+        let doc = match history.may_have_doc(&segment.listed) {
             true => source.segment_doc(key, avoid)?,
             false => None,
         };
@@ -154,7 +154,7 @@ pub(super) fn at_time(
         }
     }
     for segment in segments[..low].iter().rev() {
-        let doc = match segment.listed.has_doc {
+        let doc = match history.may_have_doc(&segment.listed) {
             true => source.segment_doc(key(history, segment), avoid)?,
             false => None,
         };
@@ -188,7 +188,7 @@ fn began(
     avoid: &BTreeSet<Key>,
 ) -> Result<Option<i64>, RestoreError> {
     for segment in segments.iter().rev() {
-        let doc = match segment.listed.has_doc {
+        let doc = match history.may_have_doc(&segment.listed) {
             true => source.segment_doc(key(history, segment), avoid)?,
             false => None,
         };

@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 /// What a frame was.
 pub(super) struct Seen<'a> {
     pub(super) frame: Frame<'a>,
+    /// The header of its log.
+    pub(super) log: WalHeader,
     /// Where it ends.
     pub(super) position: Position,
     /// What the archive records of its commit.
@@ -272,6 +274,7 @@ impl Walk {
             let position = self.position();
             if !sink.frame(Seen {
                 frame,
+                log: header,
                 position,
                 record,
                 key,

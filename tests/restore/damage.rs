@@ -51,8 +51,8 @@ fn check(maker: &Maker, key: Key, how: &str, can_be_harmless: bool) {
     match take(&maker.root, Target::Newest, false) {
         Ok((bytes, _)) => {
             assert!(bytes == maker.newest().bytes, "{key} {how}: a wrong state");
-            let read = expected(maker, key).position != maker.newest().position;
-            assert!(!read || can_be_harmless, "{key} {how}: not noticed");
+            let is_read = expected(maker, key).position != maker.newest().position;
+            assert!(!is_read || can_be_harmless, "{key} {how}: not noticed");
         }
         Err(error) => {
             let named = error.object();
@@ -213,4 +213,50 @@ fn with_nothing_sound_left_the_first_damage_is_named() {
     let error = take(&maker.root, Target::Newest, true).expect_err("nothing");
     assert!(matches!(error, RestoreError::NothingSound(_)), "{error}");
     assert!(error.to_string().contains(".snapshot.lz4"), "{error}");
+}
+
+/// Whatever happens to an object's bytes.
+#[test]
+fn no_damage_gives_a_wrong_state() {
+    use proptest::prelude::*;
+    let maker = made(2, 2, 2);
+    let objects = maker.objects();
+    let strategy = (
+        0..objects.len(),
+        proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+        any::<proptest::sample::Index>(),
+        proptest::collection::vec(any::<u8>(), 0..40),
+        any::<bool>(),
+    );
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let outcome = runner.run(&strategy, |(object, writes, cut, tail, is_cut)| {
+        let path = maker.root.join(objects[object].to_string());
+        let bytes = std::fs::read(&path).expect("an object");
+        let modified = std::fs::metadata(&path)
+            .and_then(|found| found.modified())
+            .expect("a time");
+        let mut damaged = bytes.clone();
+        for (at, byte) in writes {
+            let at = at.index(damaged.len());
+            damaged[at] = byte;
+        }
+        if is_cut {
+            damaged.truncate(cut.index(bytes.len()));
+            damaged.extend(tail);
+        }
+        std::fs::write(&path, &damaged).expect("damaged");
+        let strict = take(&maker.root, Target::Newest, false);
+        let sound = take(&maker.root, Target::Newest, true);
+        std::fs::write(&path, &bytes).expect("put back");
+        let file = std::fs::File::options().write(true).open(&path);
+        file.and_then(|file| file.set_modified(modified))
+            .expect("the time it had");
+        if let Ok((bytes, _)) = strict {
+            prop_assert!(bytes == maker.newest().bytes, "a wrong state");
+        }
+        let (bytes, outcome) = sound.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert!(bytes == maker.at(outcome.restored.position).bytes);
+        Ok(())
+    });
+    outcome.expect("never a wrong state");
 }

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use walcast::archive::{Location, Store};
 use walcast::restore::{Options, Outcome, RestoreError, Source, Target, restore};
 
-fn runtime() -> &'static Runtime {
+pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()

@@ -1,6 +1,10 @@
 //! Archives, made here from real databases as the writer makes them, and what comes back from them.
 
+mod commands;
 mod damage;
+mod feed;
 mod kit;
+mod large;
 mod maker;
+mod page;
 mod positions;

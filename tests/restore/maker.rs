@@ -64,7 +64,10 @@ pub fn pack(bytes: &[u8], turn: usize) -> Vec<u8> {
 pub fn write(root: &Path, key: Key, bytes: &[u8]) {
     let path = root.join(key.to_string());
     std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
-    std::fs::write(path, bytes).expect("written");
+    // Whole or not at all, as a store does it.
+    let temporary = root.with_extension("tmp");
+    std::fs::write(&temporary, bytes).expect("written");
+    std::fs::rename(temporary, path).expect("renamed");
 }
 
 impl Maker {
@@ -105,10 +108,6 @@ impl Maker {
         maker.remember(0);
         maker.snapshot();
         maker
-    }
-
-    pub fn app(&self) -> PathBuf {
-        self.dir.path().join("app.db")
     }
 
     fn log(&self) -> Vec<u8> {

@@ -165,3 +165,39 @@ fn what_a_crash_left_is_ignored() {
         check(&maker);
     }
 }
+
+/// Its frames wait in a file until its commit is there; and nothing of one that never ends is in the result.
+#[test]
+fn a_transaction_larger_than_memory() {
+    let mut maker = Maker::new(4096);
+    maker.commit("INSERT INTO t(a, b) VALUES (1, randomblob(3000))");
+    maker.segment();
+    let rows = "INSERT INTO t(a, b) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400) \
+                SELECT i, randomblob(100000) FROM n";
+    maker.commit(rows);
+    maker.segments(1500);
+    maker.commit("UPDATE t SET b = randomblob(90000)");
+    maker.segments(1500);
+    maker.commit("BEGIN; DELETE FROM t WHERE id > 5; PRAGMA incremental_vacuum; COMMIT");
+    maker.segment();
+    for state in &maker.states {
+        let target = Target::Position(state.position);
+        let (bytes, outcome) = take(&maker.root, target, false).expect("restored");
+        assert!(bytes == state.bytes, "{} differs", state.position);
+        assert!(outcome.restored.is_recorded);
+    }
+    // Without its last segment the transaction before never was.
+    let last = maker
+        .objects()
+        .into_iter()
+        .filter(|key| matches!(key, Key::Wal { .. }));
+    let last: Vec<Key> = last.collect();
+    for key in &last[last.len() - 3..] {
+        std::fs::remove_file(maker.root.join(key.to_string())).expect("removed");
+        std::fs::remove_file(maker.root.join(key.doc().expect("one").to_string()))
+            .expect("removed");
+    }
+    let (bytes, outcome) = take(&maker.root, Target::Newest, false).expect("restored");
+    assert_eq!(outcome.restored.position, maker.states[2].position);
+    assert!(bytes == maker.states[2].bytes);
+}

@@ -1,6 +1,6 @@
-//! Where a backup goes, and what must not be there.
+//! Where a restored or copied database goes, and what must not be there.
 
-use super::super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure};
 use crate::disk;
 use crate::ownership;
 use std::os::unix::fs::MetadataExt as _;
@@ -25,7 +25,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Place {
-    /// Looks before a byte is read: a backup of an hour should not fail at its end for what was known at its start.
+    /// Looks before a byte is read: work of an hour should not fail at its end for what was known at its start.
     pub(super) fn check(path: &Path, force: bool) -> Result<Place, Failure> {
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -85,18 +85,18 @@ impl Place {
         self.refuse_what_is_there()?;
         let rename = || -> disk::Result<()> {
             if let Ok(parent) = std::fs::metadata(&self.parent) {
-                let file = disk::File::open_rw("backup.mode", written)?;
-                file.set_access("backup.mode", mode, parent.gid())?;
-                file.sync_all("backup.mode")?;
+                let file = disk::File::open_rw("place.mode", written)?;
+                file.set_access("place.mode", mode, parent.gid())?;
+                file.sync_all("place.mode")?;
             }
             for suffix in ["-wal", "-shm", "-journal"] {
-                disk::remove_file("backup.remove-stale", &beside(&self.path, suffix))?;
+                disk::remove_file("place.remove-stale", &beside(&self.path, suffix))?;
             }
             match self.force {
-                true => disk::rename("backup.rename", written, &self.path)?,
-                false => disk::rename_new("backup.rename", written, &self.path)?,
+                true => disk::rename("place.rename", written, &self.path)?,
+                false => disk::rename_new("place.rename", written, &self.path)?,
             }
-            disk::sync_dir("backup.rename", &self.parent)
+            disk::sync_dir("place.rename", &self.parent)
         };
         rename().map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     }
