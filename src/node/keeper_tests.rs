@@ -36,10 +36,11 @@ async fn keep(entries: Vec<Entry>, test: impl FnOnce(&Registry)) -> (Registry, i
         server: ServerOptions::default(),
         entries,
         exec: None,
+        take_over: false,
     };
     let registry = Registry::new(None);
     let upstreams = databases::connect(&config, &HashMap::new()).expect("upstreams");
-    let databases = Databases::new(registry.clone(), "test".into(), upstreams);
+    let databases = Databases::new(registry.clone(), "test".into(), upstreams, false);
     let security = ServerSecurity::open();
     let meters = Arc::default();
     let keeper = Keeper::start(config, None, registry.clone(), security, databases, meters);
