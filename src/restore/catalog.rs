@@ -240,14 +240,18 @@ fn order(histories: &mut [History]) {
         .filter_map(|h| Some((h.doc.as_ref()?.epoch, h.created_us(), h.generation)))
         .collect();
     documented.sort_by_key(|(epoch, created, _)| (*epoch, *created));
-    let mut times: BTreeMap<u64, i64> = BTreeMap::new();
+    // The place among those with a document decides where an owner's clock was behind that of the one before.
+    let mut times: BTreeMap<u64, (i64, usize)> = BTreeMap::new();
     let mut latest = i64::MIN;
-    for (_, created, generation) in documented {
+    for (place, (_, created, generation)) in documented.into_iter().enumerate() {
         latest = latest.max(created);
-        times.insert(generation.0, latest);
+        times.insert(generation.0, (latest, place));
     }
-    let time = |h: &History| *times.get(&h.generation.0).unwrap_or(&h.created_us());
-    histories.sort_by_key(|h| (time(h), h.created_us(), h.generation.0));
+    let time = |h: &History| match times.get(&h.generation.0) {
+        Some(time) => *time,
+        None => (h.created_us(), usize::MAX),
+    };
+    histories.sort_by_key(|h| (time(h), h.generation.0));
     // A child that stands before its parent goes behind it. Each moves once, so a circle (which none writes) ends too.
     let mut at = 0;
     let mut moved = BTreeSet::new();

@@ -4,7 +4,6 @@ mod commands;
 mod damage;
 mod feed;
 mod kit;
-mod large;
 mod maker;
 mod page;
 mod positions;

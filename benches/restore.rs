@@ -1,9 +1,7 @@
 //! A large archive: how long a restore takes beside a copy of as many bytes, and that its memory does not grow with it.
 //!
-//! `cargo test --release --test restore large -- --ignored --nocapture`; WALCAST_LARGE_MIB sets the size, 1024 by default.
+//! `cargo bench --bench restore`; WALCAST_LARGE_MIB sets the size, 1024 by default. To run alone: it moves gigabytes.
 
-use crate::commands::{program, text};
-use crate::maker::{START_US, STEP_US, write};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use rusqlite::Connection;
 use std::fs::File;
@@ -19,10 +17,19 @@ use walcast::format::position::{Generation, Position};
 use walcast::format::wal::{FRAME_HEADER_SIZE, FrameHeader, frame_size};
 
 const PAGE: u32 = 4096;
+/// When the first commit was made, and the time between two.
+const START_US: i64 = 1_700_000_000_000_000;
+const STEP_US: i64 = 1_000_000;
 const GENERATION: Generation = Generation(7);
 /// Log between two checkpoints, and in a segment.
 const LOG: usize = 64 << 20;
 const SEGMENT: usize = 8 << 20;
+
+fn write(root: &Path, key: Key, bytes: &[u8]) {
+    let path = root.join(key.to_string());
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+    std::fs::write(path, bytes).expect("written");
+}
 
 /// A database and its log are written, and archived as they grow.
 struct Large {
@@ -176,8 +183,9 @@ fn copy_and_sync(from: &Path, to: &Path) -> Duration {
 /// process before the other program took its place.
 fn restored(root: &Path, out: &Path) -> (Duration, u64) {
     let begun = Instant::now();
-    let mut child = Command::new(program())
-        .args(["restore", "--quiet", "-o", text(out), "--force", text(root)])
+    let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
+        .args(["restore", "--quiet", "--force", "-o"])
+        .args([out, root])
         .stdout(Stdio::null())
         .spawn()
         .expect("walcast runs");
@@ -197,9 +205,7 @@ fn restored(root: &Path, out: &Path) -> (Duration, u64) {
     (begun.elapsed(), peak)
 }
 
-#[test]
-#[ignore = "gigabytes: run it alone, in release"]
-fn large() {
+fn main() {
     let mib = std::env::var("WALCAST_LARGE_MIB").map_or(1024, |mib| mib.parse().expect("a number"));
     let size = mib << 20;
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
