@@ -65,7 +65,7 @@ impl Beside {
         is_whole: bool,
     ) -> Beside {
         let now = Instant::now();
-        let interval = writer.ctx.config.snapshot_interval;
+        let interval = writer.ctx.config.options.snapshot_interval;
         let age = newest.map_or(i64::MAX, |newest| clock_us() - newest.modified_us);
         let age = Duration::from_micros(age.max(0).unsigned_abs());
         Beside {
@@ -85,6 +85,7 @@ impl Beside {
             next_validation: writer
                 .ctx
                 .config
+                .options
                 .validation_interval
                 .map(|every| now + every),
             backoff: Backoff::default(),
@@ -118,8 +119,8 @@ impl Beside {
             let current = archived.generation;
             self.job = Some(tokio::spawn(async move {
                 let limits = Limits {
-                    age: ctx.config.retain_age,
-                    count: ctx.config.retain_count,
+                    age: ctx.config.options.retain_age,
+                    count: ctx.config.options.retain_count,
                 };
                 let mut tries = ctx.tries();
                 loop {
@@ -131,7 +132,7 @@ impl Beside {
                 }
             }));
         } else if self.next_validation.is_some_and(|at| now >= at) && !self.is_needed {
-            let every = self.ctx.config.validation_interval;
+            let every = self.ctx.config.options.validation_interval;
             self.next_validation = every.map(|every| now + every);
             self.ctx.state.beside("reads the archive back");
             let (ctx, store) = (self.ctx.clone(), self.store.clone());
@@ -162,7 +163,7 @@ impl Beside {
             Ok(Work::Snapshot(Ok(at))) => {
                 let now = Instant::now();
                 self.backoff = Backoff::default();
-                self.next_snapshot = now + self.ctx.config.snapshot_interval;
+                self.next_snapshot = now + self.ctx.config.options.snapshot_interval;
                 self.next_retention = now;
                 let Some(at) = at else {
                     // There was one of that index: it moves on some day.

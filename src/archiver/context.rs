@@ -139,7 +139,10 @@ impl Context {
         let reason = format!("tries again: {what}");
         self.show(DatabaseState::Disconnected, &reason);
         if self.is_beside {
-            let (database, archive) = (self.primary.name(), self.config.location.to_string());
+            let (database, archive) = (
+                self.primary.name(),
+                self.config.options.location.to_string(),
+            );
             tracing::warn!(database, archive, "archive {reason}");
         }
         tokio::select! {

@@ -23,7 +23,7 @@ mod state;
 mod tests;
 mod validate;
 
-use crate::archive::{Claim, DOC_VERSION, Location, OwnerDoc, Store};
+use crate::archive::{ArchiveOptions, Claim, DOC_VERSION, OwnerDoc, Store};
 use crate::model::{ArchiveStatus, DatabaseState, clock_us};
 use crate::primary::{Kept, Primary};
 use context::{Backoff, Context, Stop};
@@ -31,42 +31,16 @@ use session::Writer;
 use snapshot::Scratch;
 use state::State;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How a database is archived.
-#[derive(Clone, Debug, PartialEq)]
+/// What one archiver is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiverConfig {
-    /// Where to.
-    pub location: Location,
-    /// How long commits are gathered for one object.
-    pub sync_interval: Duration,
-    /// Time between two snapshots, if anything changed.
-    pub snapshot_interval: Duration,
-    /// Every moment of this time can be restored.
-    pub retain_age: Duration,
-    /// At least so many snapshots stay.
-    pub retain_count: usize,
-    /// Time between two readings of what a restore would need; `None`: never.
-    pub validation_interval: Option<Duration>,
+    /// Where to, how often, how long.
+    pub options: ArchiveOptions,
     /// Take the archive even if it is another's.
     pub take_over: bool,
-}
-
-impl ArchiverConfig {
-    /// With the defaults: an object each second, a snapshot each day, a week and two snapshots.
-    pub fn new(location: Location) -> ArchiverConfig {
-        ArchiverConfig {
-            location,
-            sync_interval: Duration::from_secs(1),
-            snapshot_interval: Duration::from_secs(24 * 3600),
-            retain_age: Duration::from_secs(7 * 24 * 3600),
-            retain_count: 2,
-            validation_interval: None,
-            take_over: false,
-        }
-    }
 }
 
 /// A handle to one archive of one database.
@@ -80,7 +54,10 @@ pub struct Archiver {
 impl Archiver {
     /// Starts it. Must be called in a tokio runtime, before the primary had time to remove any log.
     pub fn start(config: ArchiverConfig, primary: Arc<Primary>) -> Arc<Archiver> {
-        let state = Arc::new(State::new(primary.name(), config.location.to_string()));
+        let state = Arc::new(State::new(
+            primary.name(),
+            config.options.location.to_string(),
+        ));
         let cancel = CancellationToken::new();
         let (ending, ended) = watch::channel(false);
         let kept = primary.keep_log();
@@ -147,7 +124,7 @@ async fn run(context: &Arc<Context>, kept: Kept) {
 
 /// Until the end of the server, or until the archive is another's.
 async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
-    let location = &context.config.location;
+    let location = &context.config.options.location;
     // Its directory and its lock come first.
     context.point().await?;
     let mut backoff = Backoff::default();

@@ -200,7 +200,7 @@ impl Session<'_> {
 
     async fn follow(&mut self) -> Result<(), Stop> {
         let ctx = Arc::clone(&self.writer.ctx);
-        let interval = ctx.config.sync_interval;
+        let interval = ctx.config.options.sync_interval;
         loop {
             self.beside.begin_what_is_due(*self.archived.borrow());
             let due = self.batch.since().map(|since| since + interval);

@@ -70,7 +70,10 @@ pub async fn archive(
 ) -> Result<Option<Position>, Stop> {
     let begun = Instant::now();
     let generation = archived.borrow().generation;
-    let scratch = Scratch::new(ctx.primary.directory(), &ctx.config.location.to_string())?;
+    let scratch = Scratch::new(
+        ctx.primary.directory(),
+        &ctx.config.options.location.to_string(),
+    )?;
     let (point, file) = take(ctx, &scratch).await?;
     let position = point.position;
     if position.generation != generation {
@@ -134,7 +137,7 @@ async fn take(ctx: &Arc<Context>, scratch: &Scratch) -> Result<(Point, PathBuf),
         dbsum: Default::default(),
         frame_cksum: None,
         replica_id: format!("archive-snapshot-{id:016x}"),
-        replica_name: format!("snapshot for archive {}", ctx.config.location),
+        replica_name: format!("snapshot for archive {}", ctx.config.options.location),
         // It does not leave the process.
         lz4: false,
         page_size: 0,

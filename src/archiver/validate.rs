@@ -33,7 +33,10 @@ impl Drop for Cancel {
 
 /// Restores the newest state. What the store itself says is an error, to be tried again.
 pub async fn validate(ctx: &Arc<Context>, store: &Store) -> Result<Found, Stop> {
-    let scratch = Scratch::new(ctx.primary.directory(), &ctx.config.location.to_string())?;
+    let scratch = Scratch::new(
+        ctx.primary.directory(),
+        &ctx.config.options.location.to_string(),
+    )?;
     let path = scratch.path().join("validated.db");
     let cancel = Arc::new(AtomicBool::new(false));
     let _ends = Cancel(Arc::clone(&cancel));

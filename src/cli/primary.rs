@@ -6,8 +6,9 @@ use super::logging::LogArgs;
 use super::security::ServerSecurityArgs;
 use super::serve::{self, ServeArgs};
 use super::units::{parse_duration, parse_size};
+use crate::archive::ArchiveOptions;
 use crate::archive::Location;
-use crate::config::{ArchiveEntry, DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
+use crate::config::{DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
 use clap::Args;
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -91,7 +92,7 @@ pub(super) fn run(args: PrimaryArgs) -> Result<ExitCode, Failure> {
         retain_size: args.retain_size,
         retain_age: args.retain_age,
         heartbeat: args.heartbeat,
-        archives: args.archives.into_iter().map(ArchiveEntry::new).collect(),
+        archives: args.archives.into_iter().map(ArchiveOptions::new).collect(),
     };
     let entry = |database: DatabaseArg| {
         Entry::Database(DatabaseEntry {

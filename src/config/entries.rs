@@ -3,8 +3,8 @@
 use super::access::read_token;
 use super::fields::Fields;
 use super::model::{
-    ArchiveEntry, DatabaseEntry, DirectoryEntry, Entry, PrimaryOptions, ReplicaOptions,
-    UpstreamEntry, UpstreamTls,
+    DatabaseEntry, DirectoryEntry, Entry, PrimaryOptions, ReplicaOptions, UpstreamEntry,
+    UpstreamTls,
 };
 use super::problem::{Place, Problems};
 use super::schema;
@@ -13,6 +13,7 @@ use super::values::{
     file, is_this_machine, label, parse_heartbeat, parse_mode, parse_name, path, pattern,
     some_duration, url,
 };
+use crate::archive::ArchiveOptions;
 use crate::archive::Location;
 
 /// Keys that only a primary has.
@@ -192,14 +193,14 @@ fn primary(fields: &Fields<'_>, problems: &Problems) -> (PrimaryOptions, Vec<Pla
     (options, places)
 }
 
-fn archive(fields: &Fields<'_>) -> Option<ArchiveEntry> {
+fn archive(fields: &Fields<'_>) -> Option<ArchiveOptions> {
     fields.require(
         "url",
         "where the archive is: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
     );
     let location = |text: &str| text.parse::<Location>().map_err(|e| e.to_string());
-    let default = ArchiveEntry::new(fields.text("url", location)?);
-    Some(ArchiveEntry {
+    let default = ArchiveOptions::new(fields.text("url", location)?);
+    Some(ArchiveOptions {
         sync_interval: fields
             .parse("sync-interval", some_duration)
             .unwrap_or(default.sync_interval),

@@ -24,9 +24,9 @@ mod yaml;
 pub use expand::Env;
 pub use load::{DEFAULT_FILES, Loaded, find, load, load_with_warnings, parse};
 pub use model::{
-    ArchiveEntry, Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig,
-    LogFormat, Permission, PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls,
-    TokenSource, UpstreamEntry, UpstreamTls,
+    Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig, LogFormat, Permission,
+    PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls, TokenSource,
+    UpstreamEntry, UpstreamTls,
 };
 pub use problem::{ConfigError, Place, Problem};
 pub use show::show;

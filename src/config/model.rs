@@ -1,7 +1,7 @@
 //! The resolved configuration of one process.
 
 use super::units::LONGEST_DURATION;
-use crate::archive::Location;
+use crate::archive::ArchiveOptions;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -295,45 +295,6 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
 }
 
-/// One archive of a database, or of each database of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArchiveEntry {
-    /// Where it is; of a directory's databases, what their names are put behind.
-    pub location: Location,
-    /// How long commits are gathered for one object.
-    pub sync_interval: Duration,
-    /// Time between two snapshots.
-    pub snapshot_interval: Duration,
-    /// Each moment of this time can be restored.
-    pub retain_age: Duration,
-    /// At least so many snapshots stay.
-    pub retain_count: usize,
-    /// Time between two readings of the whole archive; `None`: never.
-    pub validation_interval: Option<Duration>,
-}
-
-impl ArchiveEntry {
-    /// With the defaults.
-    pub fn new(location: Location) -> ArchiveEntry {
-        ArchiveEntry {
-            location,
-            sync_interval: Duration::from_secs(1),
-            snapshot_interval: Duration::from_secs(24 * 3600),
-            retain_age: Duration::from_secs(7 * 24 * 3600),
-            retain_count: 2,
-            validation_interval: None,
-        }
-    }
-
-    /// The same for one database of a directory.
-    pub fn of(&self, name: &str) -> ArchiveEntry {
-        ArchiveEntry {
-            location: self.location.join(name),
-            ..self.clone()
-        }
-    }
-}
-
 /// How a primary's log is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrimaryOptions {
@@ -344,7 +305,7 @@ pub struct PrimaryOptions {
     /// How often replicas hear from an idle primary.
     pub heartbeat: Duration,
     /// Where it is archived.
-    pub archives: Vec<ArchiveEntry>,
+    pub archives: Vec<ArchiveOptions>,
 }
 
 impl Default for PrimaryOptions {

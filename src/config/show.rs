@@ -1,10 +1,11 @@
 //! A configuration as a file: every value that counts, defaults included.
 
 use super::model::{
-    ArchiveEntry, Config, DatabaseEntry, DirectoryEntry, Entry, Grant, LogFormat, PrimaryOptions,
-    Readiness, ReplicaOptions, ServerOptions, TokenSource, UpstreamEntry, UpstreamTls,
+    Config, DatabaseEntry, DirectoryEntry, Entry, Grant, LogFormat, PrimaryOptions, Readiness,
+    ReplicaOptions, ServerOptions, TokenSource, UpstreamEntry, UpstreamTls,
 };
 use super::units::{write_duration, write_size};
+use crate::archive::ArchiveOptions;
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
@@ -270,7 +271,7 @@ fn primary(out: &mut Writer, options: &PrimaryOptions) {
     }
 }
 
-fn archive(out: &mut Writer, entry: &ArchiveEntry) {
+fn archive(out: &mut Writer, entry: &ArchiveOptions) {
     out.text("url", &entry.location.to_string());
     out.duration("sync-interval", entry.sync_interval);
     out.duration("snapshot-interval", entry.snapshot_interval);

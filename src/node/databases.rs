@@ -2,9 +2,10 @@
 
 use super::placeholder::Placeholder;
 use super::plan::{Action, Plan, Spec, diff};
+use crate::archive::ArchiveOptions;
 use crate::archiver::{Archiver, ArchiverConfig};
 use crate::client::{Admin, ClientError, Upstream};
-use crate::config::{ArchiveEntry, Config, Entry, UpstreamEntry, identity};
+use crate::config::{Config, Entry, UpstreamEntry, identity};
 use crate::model::Role;
 use crate::primary::{Primary, PrimaryConfig};
 use crate::replica::{Replica, ReplicaConfig};
@@ -171,16 +172,11 @@ impl Databases {
         true
     }
 
-    fn archiver(&mut self, entry: &ArchiveEntry) -> ArchiverConfig {
+    fn archiver(&mut self, entry: &ArchiveOptions) -> ArchiverConfig {
         // Once each: an archive that was lost since is not taken back by a reload.
         let first = self.archived.insert(entry.location.to_string());
         ArchiverConfig {
-            location: entry.location.clone(),
-            sync_interval: entry.sync_interval,
-            snapshot_interval: entry.snapshot_interval,
-            retain_age: entry.retain_age,
-            retain_count: entry.retain_count,
-            validation_interval: entry.validation_interval,
+            options: entry.clone(),
             take_over: self.take_over && first,
         }
     }

@@ -153,7 +153,7 @@ fn the_documentation_has_every_key_with_its_type_and_default() {
 /// Who uses the library and says nothing gets what the documentation says.
 #[test]
 fn the_library_has_the_same_defaults() {
-    use walcast::config::{ArchiveEntry, PrimaryOptions, ReplicaOptions};
+    use walcast::config::{PrimaryOptions, ReplicaOptions};
     let (wanted, got) = (
         PrimaryOptions::default(),
         walcast::primary::PrimaryConfig::new("a", "a"),
@@ -161,17 +161,6 @@ fn the_library_has_the_same_defaults() {
     assert_eq!(got.retain_bytes, wanted.retain_size);
     assert_eq!(got.retain_age, wanted.retain_age);
     assert_eq!(got.heartbeat, wanted.heartbeat);
-    let place = || "/backup".parse().expect("a location");
-    let (wanted, got) = (
-        ArchiveEntry::new(place()),
-        walcast::archiver::ArchiverConfig::new(place()),
-    );
-    assert_eq!(got.location, wanted.location);
-    assert_eq!(got.sync_interval, wanted.sync_interval);
-    assert_eq!(got.snapshot_interval, wanted.snapshot_interval);
-    assert_eq!(got.retain_age, wanted.retain_age);
-    assert_eq!(got.retain_count, wanted.retain_count);
-    assert_eq!(got.validation_interval, wanted.validation_interval);
     let (wanted, got) = (
         ReplicaOptions::default(),
         walcast::replica::ReplicaConfig::new("a", "a".into(), "http://h:1"),

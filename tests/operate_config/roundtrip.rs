@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use std::path::PathBuf;
 use std::time::Duration;
+use walcast::archive::ArchiveOptions;
 use walcast::config::{
-    ArchiveEntry, Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig,
-    LogFormat, Permission, PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls,
-    TokenSource, UpstreamEntry, UpstreamTls, parse, show,
+    Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig, LogFormat, Permission,
+    PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls, TokenSource,
+    UpstreamEntry, UpstreamTls, parse, show,
 };
 
 /// What is hard to write in YAML, or in a variable's neighbourhood.
@@ -88,7 +89,7 @@ fn primary() -> impl Strategy<Value = PrimaryOptions> {
 }
 
 /// Each somewhere else, or the file would be refused.
-fn archive() -> impl Strategy<Value = ArchiveEntry> {
+fn archive() -> impl Strategy<Value = ArchiveOptions> {
     let place = (any::<u64>(), 0..4).prop_map(|(number, kind)| {
         let text = match kind {
             0 => format!("/backup/{number:x}"),
@@ -100,13 +101,13 @@ fn archive() -> impl Strategy<Value = ArchiveEntry> {
     });
     let times = (duration(), duration(), duration(), of(duration()));
     (place, times, 1_usize..9).prop_map(|(location, (sync, snapshot, age, validation), count)| {
-        ArchiveEntry {
+        ArchiveOptions {
             sync_interval: sync,
             snapshot_interval: snapshot,
             retain_age: age,
             retain_count: count,
             validation_interval: validation,
-            ..ArchiveEntry::new(location)
+            ..ArchiveOptions::new(location)
         }
     })
 }

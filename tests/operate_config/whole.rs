@@ -3,10 +3,11 @@
 use super::support::{env, read};
 use std::path::PathBuf;
 use std::time::Duration;
+use walcast::archive::ArchiveOptions;
 use walcast::config::{
-    ArchiveEntry, Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig,
-    LogFormat, Permission, PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls,
-    TokenSource, UpstreamEntry, UpstreamTls, parse,
+    Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig, LogFormat, Permission,
+    PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls, TokenSource,
+    UpstreamEntry, UpstreamTls, parse,
 };
 
 const EVERYTHING: &str = r#"
@@ -126,11 +127,11 @@ fn grants() -> Vec<Grant> {
     ]
 }
 
-fn archives() -> Vec<ArchiveEntry> {
-    let at = |text: &str| ArchiveEntry::new(text.parse().expect("a location"));
+fn archives() -> Vec<ArchiveOptions> {
+    let at = |text: &str| ArchiveOptions::new(text.parse().expect("a location"));
     vec![
         at("backup/app"),
-        ArchiveEntry {
+        ArchiveOptions {
             sync_interval: Duration::from_secs(10),
             snapshot_interval: Duration::from_secs(3600),
             retain_age: Duration::from_secs(30 * 86_400),
