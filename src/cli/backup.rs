@@ -4,13 +4,12 @@ mod write;
 
 use super::client::upstream;
 use super::exit::{Exit, Failure};
-use super::place::Place;
+use super::place::{Place, WriteArgs};
 use super::process::{interruptible, run_client};
 use super::progress::Progress;
 use super::scratch::Scratch;
 use super::security::ClientSecurityArgs;
 use super::taking::{Source, take_failed};
-use super::units::parse_mode;
 use crate::client::{ClientError, Upstream};
 use crate::model::{CopyMessage, CopyRequest, Point};
 use crate::replica::{LocalCopy, LocalCopyError, Take};
@@ -38,15 +37,8 @@ pub struct BackupArgs {
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// Replace the file if it exists; nobody may have it open
-    #[arg(long)]
-    force: bool,
-    /// Mode of the file, in octal; its group is its directory's
-    #[arg(long, value_name = "MODE", default_value = "0640", value_parser = parse_mode)]
-    mode: u32,
-    /// Show no progress
-    #[arg(long)]
-    quiet: bool,
+    #[command(flatten)]
+    write: WriteArgs,
     #[command(flatten)]
     security: ClientSecurityArgs,
 }
@@ -55,7 +47,7 @@ pub struct BackupArgs {
 const PRIVATE: u32 = 0o600;
 
 pub(super) fn run(args: BackupArgs) -> Result<Exit, Failure> {
-    let place = Place::check(&args.to, args.force)?;
+    let place = Place::check(&args.to, args.write.force)?;
     let point = run_client(interruptible(async {
         // Made after signals are listened for, so that none finds it unattended.
         let scratch = Scratch::new(place.parent(), "walcast-backup")?;
@@ -63,7 +55,7 @@ pub(super) fn run(args: BackupArgs) -> Result<Exit, Failure> {
             Some(server) => from_server(&args, server, &scratch).await?,
             None => from_file(&args, &scratch).await?,
         };
-        place.install(&written, args.mode)?;
+        place.install(&written, args.write.mode)?;
         Ok(point)
     }))?;
     println!("{}", point.position);
@@ -79,7 +71,9 @@ async fn from_server(
     match Source::open(&upstream, &args.db).await? {
         Ok(mut source) => {
             let mut take = Take::file(scratch.path(), PRIVATE);
-            source.snapshot(&mut take, "backup", args.quiet).await?;
+            source
+                .snapshot(&mut take, "backup", args.write.quiet)
+                .await?;
             let taken = take.finish().map_err(take_failed)?;
             taken.ok_or_else(|| Failure::new(Exit::Failed, "no snapshot came to its end"))
         }
@@ -111,7 +105,7 @@ async fn from_replica(
     let Some(CopyMessage::Begin(begin)) = next(&mut copy).await? else {
         return Err(protocol("a copy without a beginning"));
     };
-    let mut progress = Progress::new("backup", args.quiet);
+    let mut progress = Progress::new("backup", args.write.quiet);
     progress.of(u64::from(begin.page_count) * u64::from(begin.page_size));
     let mut writer = Writer::create(scratch.path(), begin.page_size)?;
     while let Some(message) = next(&mut copy).await? {
@@ -146,7 +140,7 @@ async fn from_file(args: &BackupArgs, scratch: &Scratch) -> Result<(Point, PathB
         error => Failure::new(Exit::Failed, error.to_string()),
     })?;
     let (size, pages) = (copy.page_size(), copy.pages());
-    let mut progress = Progress::new("backup", args.quiet);
+    let mut progress = Progress::new("backup", args.write.quiet);
     progress.of(u64::from(pages) * u64::from(size));
     let mut writer = Writer::create(scratch.path(), size)?;
     let mut next = 1;

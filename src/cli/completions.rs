@@ -2,9 +2,10 @@
 
 use super::Cli;
 use super::exit::{Exit, Failure};
+use super::stdout::print;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Print a script that completes commands and options in a shell
@@ -76,14 +77,4 @@ fn write(directory: &Path, name: &str, command: &clap::Command) -> Result<(), Fa
     let path = directory.join(format!("{name}.1"));
     std::fs::write(&path, page(command)?)
         .map_err(|error| failed(&format!("write {}", path.display()), &error))
-}
-
-fn print(bytes: &[u8]) -> Result<Exit, Failure> {
-    match io::stdout().write_all(bytes) {
-        // Whoever reads it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        written => written
-            .map(|()| Exit::Done)
-            .map_err(|error| failed("write", &error)),
-    }
 }

@@ -1,9 +1,9 @@
 //! `walcast config`, and the arguments by which commands are told of a configuration's file.
 
 use super::exit::{Exit, Failure};
+use super::stdout::print;
 use crate::config::{self, Config, Entry, Loaded};
 use clap::{Args, Subcommand};
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 /// Check and show a configuration file
@@ -64,21 +64,9 @@ pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
         ConfigCommand::Check(args) => {
             let path = args.path()?;
             let counts = count(&args.load()?);
-            print(&format!("{}: ok: {counts}\n", path.display()))
+            print(format!("{}: ok: {counts}\n", path.display()))
         }
-        ConfigCommand::Show(args) => print(&config::show(&args.load()?)),
-    }
-}
-
-/// To stdout. Who stops reading, as `head` does, has seen enough.
-fn print(text: &str) -> Result<Exit, Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(Exit::Done),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Err(error) => Err(Failure::new(
-            Exit::Failed,
-            format!("write to stdout: {error}"),
-        )),
+        ConfigCommand::Show(args) => print(config::show(&args.load()?)),
     }
 }
 

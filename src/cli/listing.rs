@@ -3,6 +3,7 @@
 use super::archive_source::{self, Archives, SourceArgs, run_blocking};
 use super::config::ConfigFileArgs;
 use super::exit::{Exit, Failure};
+use super::stdout::print;
 use super::table::Table;
 use super::units::{show_seconds, show_size};
 use crate::archive::Key;
@@ -15,7 +16,6 @@ use crate::restore::{Catalog, History, Newest, Source, newest};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
 
 /// Show the databases of a configuration file and their archives
 #[derive(Args, Debug)]
@@ -142,7 +142,7 @@ pub(super) fn databases(args: DatabasesArgs) -> Result<Exit, Failure> {
     for one in databases {
         table.row([one.name, one.path, one.archives.join(" ")]);
     }
-    print(&table.to_string())
+    print(table.to_string())
 }
 
 /// One row of what each history of each archive gives.
@@ -236,7 +236,7 @@ pub(super) fn generations(args: GenerationsArgs) -> Result<Exit, Failure> {
             row.archive,
         ]);
     }
-    print(&format!("{table}{gaps}"))
+    print(format!("{table}{gaps}"))
 }
 
 /// How far the archive's newest state is behind the database's newest: 0 if it is the same, else the age of the archive's.
@@ -302,7 +302,7 @@ pub(super) fn snapshots(args: SnapshotsArgs) -> Result<Exit, Failure> {
             row.archive,
         ]);
     }
-    print(&table.to_string())
+    print(table.to_string())
 }
 
 pub(super) fn wal(args: WalArgs) -> Result<Exit, Failure> {
@@ -347,23 +347,11 @@ pub(super) fn wal(args: WalArgs) -> Result<Exit, Failure> {
             row.archive,
         ]);
     }
-    print(&table.to_string())
+    print(table.to_string())
 }
 
 fn json(value: &impl Serialize) -> Result<Exit, Failure> {
     let text = serde_json::to_string_pretty(value);
     let text = text.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    print(&format!("{text}\n"))
-}
-
-/// To stdout. Who stops reading, as `head` does, has seen enough.
-fn print(text: &str) -> Result<Exit, Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(Exit::Done),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Err(error) => Err(Failure::new(
-            Exit::Failed,
-            format!("write to stdout: {error}"),
-        )),
-    }
+    print(format!("{text}\n"))
 }

@@ -22,6 +22,7 @@ mod scratch;
 mod security;
 mod serve;
 mod status;
+mod stdout;
 mod table;
 mod taking;
 mod units;

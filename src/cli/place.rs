@@ -1,10 +1,26 @@
 //! Where a restored or copied database goes, and what must not be there.
 
 use super::exit::{Exit, Failure};
+use super::units::parse_mode;
 use crate::disk;
 use crate::ownership;
+use clap::Args;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// How a database's file is written.
+#[derive(Args, Debug)]
+pub(super) struct WriteArgs {
+    /// Replace the file if it exists; nobody may have it open
+    #[arg(long)]
+    pub force: bool,
+    /// Mode of the file, in octal; its group is its directory's
+    #[arg(long, value_name = "MODE", default_value = "0640", value_parser = parse_mode)]
+    pub mode: u32,
+    /// Show no progress
+    #[arg(long)]
+    pub quiet: bool,
+}
 
 /// A path that may be written.
 #[derive(Debug)]

@@ -2,10 +2,9 @@
 
 use super::archive_source::{self, Archives, SourceArgs, run_blocking};
 use super::exit::{Exit, Failure};
-use super::place::Place;
+use super::place::{Place, WriteArgs};
 use super::progress::Progress;
 use super::scratch::Scratch;
-use super::units::parse_mode;
 use crate::archive::Location;
 use crate::format::position::Position;
 use crate::format::time::{parse_time, write_time};
@@ -58,15 +57,8 @@ pub struct RestoreArgs {
     /// Where objects are missing or damaged: the newest sound state without them, instead of an error
     #[arg(long)]
     sound: bool,
-    /// Replace the file if it exists; nobody may have it open
-    #[arg(long)]
-    force: bool,
-    /// Mode of the file, in octal; its group is its directory's
-    #[arg(long, value_name = "MODE", default_value = "0640", value_parser = parse_mode)]
-    mode: u32,
-    /// Show no progress
-    #[arg(long)]
-    quiet: bool,
+    #[command(flatten)]
+    write: WriteArgs,
 }
 
 pub(super) fn run(args: RestoreArgs) -> Result<Exit, Failure> {
@@ -80,7 +72,7 @@ pub(super) fn run(args: RestoreArgs) -> Result<Exit, Failure> {
         eprintln!("walcast: {} exists; nothing is restored", output.display());
         return Ok(Exit::Done);
     }
-    let place = Place::check(&output, args.force)?;
+    let place = Place::check(&output, args.write.force)?;
     let done =
         run_blocking(move |runtime, cancel| from_any(&args, &archives, &place, runtime, cancel))?;
     let Some(outcome) = done else {
@@ -144,7 +136,7 @@ fn from_any(
                 if let Some((before, _)) = last {
                     eprintln!("walcast: warning: {before}; taken from {location} instead");
                 }
-                place.install(&path, args.mode)?;
+                place.install(&path, args.write.mode)?;
                 return Ok(Some(outcome));
             }
             Err(failure) => failure,
@@ -187,7 +179,7 @@ fn from(
         sound: args.sound,
         cancel,
     };
-    let mut bar = Bar::new("restore", args.quiet);
+    let mut bar = Bar::new("restore", args.write.quiet);
     restore(&source, target, &options, &mut |done, of| bar.at(done, of)).map_err(|error| {
         let is_nothing = error.is_empty();
         (told(error, args.sound), is_nothing)
