@@ -40,7 +40,8 @@ fn killed_at_random_moments_the_archive_is_always_a_state_of_the_database() {
                 hand::is_restorable(&place.archive()).then_some(())
             });
         }
-        std::thread::sleep(Duration::from_millis(rng.below(2500)));
+        // Up to some seconds of writing.
+        writer.wait(rng.below(800));
         // Each second time nothing is written until it is back: then it goes on in the same history.
         let held = (kill % 2 == 0).then(|| writer.hold());
         server.kill9();

@@ -1,95 +1,17 @@
 //! Real `walcast` processes, an application that writes, and the archive's files.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+pub use crate::server::{DEADLINE, Server, until};
 use rusqlite::{Connection, params};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long anything may take on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(120);
-
-/// Tries until it works.
-pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(value) = check() {
-            return value;
-        }
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// A `walcast` server that ends with the test.
-pub struct Server {
-    child: Child,
-    pub url: String,
-    log: Arc<Mutex<String>>,
-}
-
 impl Server {
-    /// Starts it with these arguments, and waits for its address.
-    pub fn start(args: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("walcast runs");
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let kept = log.clone();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                *kept.lock().expect("no panic") += &(line + "\n");
-            }
-        });
-        let mut server = Server {
-            child,
-            url: String::new(),
-            log,
-        };
-        server.url = format!("http://{}", server.told("listening on "));
-        server
-    }
-
-    /// What follows these words on stderr.
-    pub fn told(&self, words: &str) -> String {
-        until(words, || {
-            let log = self.log();
-            let ended = log.rfind('\n').map_or("", |end| &log[..end]);
-            let (_, rest) = ended.split_once(words)?;
-            let end = rest.find(['\n', '"']).unwrap_or(rest.len());
-            Some(rest[..end].to_owned())
-        })
-    }
-
-    /// Its stderr so far.
-    pub fn log(&self) -> String {
-        self.log.lock().expect("no panic").clone()
-    }
-
-    /// SIGKILL.
-    pub fn kill9(mut self) {
-        self.child.kill().expect("a signal");
-        self.child.wait().expect("an end");
-    }
-
-    /// SIGTERM; its exit code.
-    pub fn stop(mut self) -> Option<i32> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
-        kill(pid, Signal::SIGTERM).expect("a signal");
-        self.child.wait().expect("an end").code()
-    }
-
     /// The archives of its databases, as `walcast status --json` has them.
     pub fn archives(&self) -> Vec<serde_json::Value> {
         let output = Command::new(env!("CARGO_BIN_EXE_walcast"))
@@ -184,16 +106,6 @@ fn find_archives(value: &serde_json::Value, archives: &mut Vec<serde_json::Value
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- walcast ---\n{}", self.log());
-        }
-    }
-}
-
 /// A database, its archive, and a configuration with both.
 pub struct Place {
     pub dir: tempfile::TempDir,
@@ -238,7 +150,7 @@ impl Place {
     /// Starts a server with that configuration.
     pub fn run(&self, database: &str, archive: &str) -> Server {
         let config = self.configure(database, archive);
-        Server::start(&["run", "--config", config.to_str().expect("UTF-8")])
+        Server::start_at(&["run", "--config", config.to_str().expect("UTF-8")])
     }
 
     /// Names of all objects below the archive.
@@ -436,4 +348,19 @@ pub fn metrics(server: &Server) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
     text
+}
+
+/// The short command, with one archive.
+pub fn primary(db: &Path, archive: &Path, more: &[&str]) -> Server {
+    let mut args = vec![
+        "primary",
+        "--db",
+        db.to_str().expect("UTF-8"),
+        "--archive",
+        archive.to_str().expect("UTF-8"),
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    args.extend(more);
+    Server::start_at(&args)
 }

@@ -7,3 +7,7 @@ mod kills;
 mod kit;
 mod owners;
 mod running;
+
+#[allow(dead_code)]
+#[path = "../common/server.rs"]
+mod server;

@@ -1,22 +1,7 @@
 //! Two primaries and one archive.
 
 use super::hand;
-use super::kit::{Place, Server, commit, create, state_of};
-use std::path::Path;
-
-fn primary(db: &Path, archive: &Path, more: &[&str]) -> Server {
-    let mut args = vec![
-        "primary",
-        "--db",
-        db.to_str().expect("UTF-8"),
-        "--archive",
-        archive.to_str().expect("UTF-8"),
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    args.extend(more);
-    Server::start(&args)
-}
+use super::kit::{Place, commit, create, primary, state_of};
 
 #[test]
 fn the_second_is_refused_and_one_that_takes_over_stops_the_first() {

@@ -1,7 +1,7 @@
 //! What a user sees of an archive in the ordinary case.
 
 use super::hand;
-use super::kit::{Place, Server, Writer, commit, create, metrics, state_of, until};
+use super::kit::{Place, Writer, commit, create, metrics, primary, state_of, until};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -12,17 +12,7 @@ fn the_short_command_archives_and_its_end_archives_the_last_commit() {
     let place = Place::new();
     let mut connection = create(&place.db());
     (1..=20).for_each(|n| commit(&mut connection, n));
-    let (db, archive) = (place.db(), place.archive());
-    let args = [
-        "primary",
-        "--db",
-        db.to_str().expect("UTF-8"),
-        "--archive",
-        archive.to_str().expect("UTF-8"),
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    let server = Server::start(&args);
+    let server = primary(&place.db(), &place.archive(), &[]);
     server.wait_level();
     (21..=40).for_each(|n| commit(&mut connection, n));
     assert_eq!(server.stop(), Some(0));

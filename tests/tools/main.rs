@@ -8,3 +8,7 @@ mod pages;
 mod progress;
 mod status;
 mod verify;
+
+#[allow(dead_code)]
+#[path = "../common/server.rs"]
+mod server;

@@ -2,6 +2,7 @@
 //! that is too low, told by its number.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -71,6 +72,25 @@ fn open_files(node: &Node) -> usize {
         .count()
 }
 
+/// TCP connections of a process to this address.
+fn connections(node: &Node, to: SocketAddr) -> usize {
+    let pid = node.process.pid().expect("a running process");
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    let own: Vec<String> = links
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .map(|target| target.to_string_lossy().into_owned())
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("its sockets");
+    // proc(5): local and remote address in hexadecimal, the state (1: established), and the inode in the tenth column.
+    let remote = format!(":{:04X}", to.port());
+    let rows = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.len() > 9 && row[2].ends_with(&remote) && row[3] == "01")
+        .filter(|row| own.contains(&format!("socket:[{}]", row[9])))
+        .count()
+}
+
 #[test]
 fn a_hundred_that_are_held_up_hold_up_no_other() {
     let scratch = Scratch::new("node-thousand");
@@ -95,6 +115,11 @@ fn a_hundred_that_are_held_up_hold_up_no_other() {
         ),
     );
     wait_count(&replica, "streaming", ALL);
+    assert_eq!(
+        connections(&replica, primary.address),
+        1,
+        "all share one connection"
+    );
 
     // Something to hold: a reader of an empty log holds nothing.
     let stalled = 0..STALLED;
