@@ -28,6 +28,7 @@ mod notice;
 mod open;
 mod pace;
 mod prove;
+mod publish;
 mod ready;
 mod replicas;
 mod session;

@@ -6,6 +6,7 @@ mod documentation;
 #[allow(dead_code)]
 #[path = "../rpc/fake.rs"]
 mod fake;
+mod idle;
 mod kit;
 mod limits;
 mod mistakes;
