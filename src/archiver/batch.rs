@@ -8,7 +8,7 @@ use crate::format::commits::CommitRecord;
 use crate::format::lz4::{self, Lz4Error};
 use crate::format::position::Position;
 use crate::format::wal::{FRAME_HEADER_SIZE, FrameHeader, frame_size};
-use crate::model::{Chunk, Codec};
+use crate::model::{Chunk, Codec, clock_us};
 use tokio::time::Instant;
 
 /// Bytes of log in one object, at most, but for a chunk that is larger.
@@ -143,21 +143,33 @@ impl Batch {
             let due = chunk.size();
             return Err(BatchError::Length { at, got, due });
         }
-        if let Some(commit) = chunk.commit {
-            let frame = self.content.len() as u64 - frame_size(self.page_size).min(got);
-            let header = self.content[frame as usize..].first_chunk::<FRAME_HEADER_SIZE>();
-            let header = header.map(FrameHeader::parse);
+        if let Some((end, header)) = self.last_commit(before) {
+            // What is not told is not known: the checksum, while the primary still reads the database; the time. No time
+            // before this one is wrong.
+            let known = chunk.commit.filter(|_| end == self.content.len());
             self.records.push(CommitRecord {
-                end_offset: chunk.end_offset,
-                dbsum: commit.dbsum,
-                page_count: commit.page_count,
-                time_us: commit.time_us,
-                cksum: header.map_or_else(Default::default, |header| header.cksum),
+                end_offset: self.start.offset + end as u64,
+                dbsum: known.map(|commit| commit.dbsum).unwrap_or_default(),
+                page_count: known.map_or(0, |commit| commit.page_count),
+                time_us: known.map_or_else(clock_us, |commit| commit.time_us),
+                cksum: header.cksum,
             });
-            self.committed = self.content.len();
+            self.committed = end;
             self.since.get_or_insert_with(Instant::now);
         }
         Ok(())
+    }
+
+    /// The last commit in the content from `from` on: where it ends, and its frame's header.
+    fn last_commit(&self, from: usize) -> Option<(usize, FrameHeader)> {
+        let size = frame_size(self.page_size) as usize;
+        let frames = self.content[from..].rchunks_exact(size);
+        // The log's header, at the front, is what is left over.
+        frames.enumerate().find_map(|(after, frame)| {
+            let header = FrameHeader::parse(frame.first_chunk::<FRAME_HEADER_SIZE>()?);
+            let end = self.content.len() - after * size;
+            header.is_commit().then_some((end, header))
+        })
     }
 
     /// Takes what can be written: up to the last commit; all of it if there is none. `None`: nothing was gathered.
@@ -217,7 +229,8 @@ mod tests {
         }
     }
 
-    /// `frames` frames from `start` on, each of whose bytes are all `byte`.
+    /// `frames` frames from `start` on, each of whose bytes are all `byte`, but for the size of the database in the last
+    /// one's header: there is none without a commit.
     fn chunk(start: Position, frames: u64, byte: u8, committed: bool) -> Chunk {
         let header = if start.offset == 0 {
             WAL_HEADER_SIZE as u64
@@ -226,7 +239,15 @@ mod tests {
         };
         let size = header + frames * FRAME;
         let mut data = Vec::new();
-        lz4::compress(&vec![byte; size as usize], &mut data).expect("packed");
+        let mut content = vec![byte; size as usize];
+        for frame in content.rchunks_exact_mut(FRAME as usize) {
+            frame[4..8].fill(0);
+        }
+        if committed {
+            let last = content.len() - FRAME as usize;
+            content[last + 4..last + 8].copy_from_slice(&3_u32.to_be_bytes());
+        }
+        lz4::compress(&content, &mut data).expect("packed");
         Chunk {
             start,
             end_offset: start.offset + size,
@@ -268,6 +289,46 @@ mod tests {
         );
         assert_eq!(rest.end, third.end());
         assert_eq!(batch.take(), None);
+    }
+
+    #[test]
+    fn a_commit_that_the_primary_tells_nothing_of_is_one() {
+        let mut batch = Batch::new(PAGE, at(0, 0), None);
+        // While the primary reads the database for its checksum, the log tells of commits, and nothing else does.
+        let first = Chunk {
+            commit: None,
+            ..chunk(at(0, 0), 3, 1, true)
+        };
+        // And pieces of one large group of transactions have commits within.
+        let (second, third) = (
+            chunk(first.end(), 2, 2, true),
+            chunk(at(0, first.end_offset + 2 * FRAME), 1, 3, false),
+        );
+        let mut content = Vec::new();
+        for chunk in [&second, &third] {
+            lz4::decompress(&chunk.data, MAX_CHUNK_CONTENT, &mut content).expect("unpacked");
+        }
+        let mut data = Vec::new();
+        lz4::compress(&content, &mut data).expect("packed");
+        let group = Chunk {
+            end_offset: third.end_offset,
+            data: Bytes::from(data),
+            commit: None,
+            ..second.clone()
+        };
+        batch.push(&first).expect("in order");
+        assert!(batch.since().is_some());
+        batch.push(&group).expect("in order");
+        let segment = batch.take().expect("some");
+        assert_eq!(segment.end, second.end());
+        let records = segment.doc.records;
+        let known: Vec<_> = records
+            .iter()
+            .map(|r| (r.end_offset, r.page_count))
+            .collect();
+        assert_eq!(known, [(first.end_offset, 0), (second.end_offset, 0)]);
+        assert!(records.iter().all(|record| record.time_us != 0));
+        assert_eq!(batch.take().expect("the rest").end, third.end());
     }
 
     #[test]

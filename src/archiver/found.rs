@@ -139,18 +139,22 @@ impl Found {
 
     /// What the primary is asked for: to go on behind the last commit.
     pub fn start(&self, database: &str) -> StreamStart {
-        let of_last = self
-            .last
-            .map(|(at, record)| (at, record.dbsum, Some(record.cksum)));
+        let of_last = self.last.map(|(at, record)| {
+            (
+                at,
+                (record.page_count > 0).then_some(record.dbsum),
+                Some(record.cksum),
+            )
+        });
         let of_base = self.base.as_ref().and_then(|doc| {
             let dbsum = u64::from_str_radix(&doc.dbsum, 16).ok()?;
-            Some((doc.position, crate::format::dbsum::DbSum(dbsum), None))
+            Some((doc.position, Some(crate::format::dbsum::DbSum(dbsum)), None))
         });
         let known = of_last.or(of_base);
         StreamStart {
             database: database.to_owned(),
             position: known.map(|(position, ..)| position),
-            dbsum: known.map(|(_, dbsum, _)| dbsum).unwrap_or_default(),
+            dbsum: known.and_then(|(_, dbsum, _)| dbsum),
             frame_cksum: known.and_then(|(_, _, cksum)| cksum),
             replica_id: String::new(),
             replica_name: "archive".to_owned(),

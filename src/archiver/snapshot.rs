@@ -134,7 +134,7 @@ async fn take(ctx: &Arc<Context>, scratch: &Scratch) -> Result<(Point, PathBuf),
     let start = StreamStart {
         database: ctx.primary.name().to_owned(),
         position: None,
-        dbsum: Default::default(),
+        dbsum: None,
         frame_cksum: None,
         replica_id: format!("archive-snapshot-{id:016x}"),
         replica_name: format!("snapshot for archive {}", ctx.config.options.location),

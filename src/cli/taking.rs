@@ -3,7 +3,6 @@
 use super::exit::{Exit, Failure};
 use super::progress::Progress;
 use crate::client::{ClientError, MessageStream, Upstream};
-use crate::format::dbsum::DbSum;
 use crate::model::{Message, Point, StreamStart};
 use crate::replica::{Take, TakeError, Taken};
 use std::time::Duration;
@@ -29,7 +28,7 @@ impl Source {
         let start = StreamStart {
             database: database.to_owned(),
             position: None,
-            dbsum: DbSum(0),
+            dbsum: None,
             frame_cksum: None,
             replica_id: format!("once-{id:016x}"),
             replica_name: host.unwrap_or_else(|| "once".to_owned()),

@@ -21,8 +21,8 @@ pub struct StreamStart {
     pub database: String,
     /// Where to go on; `None`: from nothing.
     pub position: Option<Position>,
-    /// The checksum of the whole database there.
-    pub dbsum: DbSum,
+    /// The checksum of the whole database there; `None`: not known, the frame's is all that proves it. Never by the wire.
+    pub dbsum: Option<DbSum>,
     /// The cumulative checksum of the frame that ends there.
     pub frame_cksum: Option<Cksum>,
     /// The replica's lasting identity.

@@ -107,11 +107,9 @@ fn differs(
             "the frame at {position} has another checksum there"
         ));
     }
-    let dbsum = dbsum.filter(|dbsum| *dbsum != start.dbsum)?;
-    Some(format!(
-        "the database at {position} has the checksum {}, not {dbsum}",
-        start.dbsum
-    ))
+    let (stated, dbsum) = (start.dbsum?, dbsum?);
+    (stated != dbsum)
+        .then(|| format!("the database at {position} has the checksum {stated}, not {dbsum}"))
 }
 
 /// A damaged stretch is never read again: replicas before it get a snapshot. Where it is in the index that is being

@@ -6,7 +6,6 @@ use super::shared::Shared;
 use super::worker::{AtOnce, at_once};
 use super::{Command, random_u64};
 use crate::client::{MessageStream, Upstream, UpstreamError};
-use crate::format::dbsum::DbSum;
 use crate::model::{DatabaseState, Hello, Message, Progress, StreamStart};
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,7 +195,7 @@ fn start_of(shared: &Shared, request: &Request) -> StreamStart {
     StreamStart {
         database: shared.config.upstream_database.clone(),
         position: point.map(|p| p.position),
-        dbsum: point.map_or(DbSum(0), |p| p.dbsum),
+        dbsum: point.map(|p| p.dbsum),
         frame_cksum: point.and_then(|p| p.frame_cksum),
         replica_id: request.replica_id.clone(),
         replica_name: shared.config.replica_name.clone(),

@@ -14,7 +14,7 @@ impl From<StreamStart> for pb::StreamRequest {
         pb::StreamRequest {
             database: start.database,
             position: text_of(start.position),
-            database_checksum: start.dbsum.0,
+            database_checksum: start.dbsum.unwrap_or_default().0,
             frame_checksum: start.frame_cksum.map(cksum_to_pb),
             replica_id: start.replica_id,
             replica_name: start.replica_name,
@@ -53,7 +53,7 @@ impl TryFrom<pb::StreamRequest> for StreamStart {
         Ok(StreamStart {
             database: name("database", request.database)?,
             position,
-            dbsum: DbSum(request.database_checksum),
+            dbsum: Some(DbSum(request.database_checksum)),
             frame_cksum: request.frame_checksum.map(cksum),
             replica_id: name("replica_id", request.replica_id)?,
             replica_name: name("replica_name", request.replica_name)?,

@@ -191,7 +191,7 @@ proptest! {
         let start = StreamStart {
             database: "app.db".into(),
             position,
-            dbsum: DbSum(dbsum),
+            dbsum: Some(DbSum(dbsum)),
             frame_cksum: cksum.map(|(a, b)| Cksum(a, b)),
             replica_id: "id".into(),
             replica_name: "name".into(),

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use walcast::client::Upstream;
-use walcast::format::dbsum::DbSum;
 use walcast::model::{Message, Progress, StreamStart};
 use walcast::wire::pb;
 
@@ -17,7 +16,7 @@ pub fn start(database: &str) -> StreamStart {
     StreamStart {
         database: database.into(),
         position: None,
-        dbsum: DbSum(0),
+        dbsum: None,
         frame_cksum: None,
         replica_id: "id".into(),
         replica_name: "name".into(),

@@ -12,7 +12,6 @@ use walcast::client::{Admin, ClientError, Upstream};
 use walcast::config::{
     Grant, Limits, Permission, ServerOptions, ServerTls, TokenSource, UpstreamEntry, UpstreamTls,
 };
-use walcast::format::dbsum::DbSum;
 use walcast::model::StreamStart;
 use walcast::security::ServerSecurity;
 use walcast::server::ServerConfig;
@@ -105,7 +104,7 @@ pub fn start(database: &str) -> StreamStart {
     StreamStart {
         database: database.into(),
         position: None,
-        dbsum: DbSum(0),
+        dbsum: None,
         frame_cksum: None,
         replica_id: "id".into(),
         replica_name: "name".into(),

@@ -66,7 +66,7 @@ pub fn start(id: &str) -> StreamStart {
     StreamStart {
         database: "app.db".into(),
         position: None,
-        dbsum: DbSum::default(),
+        dbsum: None,
         frame_cksum: None,
         replica_id: id.into(),
         replica_name: id.into(),
@@ -81,7 +81,7 @@ pub fn start(id: &str) -> StreamStart {
 pub fn start_at(id: &str, point: &Point) -> StreamStart {
     StreamStart {
         position: Some(point.position),
-        dbsum: point.dbsum,
+        dbsum: Some(point.dbsum),
         frame_cksum: point.frame_cksum,
         page_size: point.page_size,
         ..start(id)

@@ -57,8 +57,23 @@ async fn a_replica_goes_on_or_is_told_why_not() {
         (tampered(&last), Follows::ChecksumDiffers),
         (
             StreamStart {
-                dbsum: DbSum(7),
+                dbsum: Some(DbSum(7)),
                 ..at(&last)
+            },
+            Follows::ChecksumDiffers,
+        ),
+        // Who does not know the checksum of the database there is held to the frame's.
+        (
+            StreamStart {
+                dbsum: None,
+                ..at(&last)
+            },
+            Follows::Resume,
+        ),
+        (
+            StreamStart {
+                dbsum: None,
+                ..tampered(&first)
             },
             Follows::ChecksumDiffers,
         ),
