@@ -128,8 +128,29 @@ mod tests {
         std::fs::remove_file(&databases[7].0).expect("removed");
         assert!(databases[7].1.wait(LONG), "a removal is told");
         drop(watches);
+        // The kernel tells in order: once a new file's first change is told, so is all before it.
+        let all_told = |name: &str| {
+            let (file, told) = (directory.path().join(name), Wake::new());
+            std::fs::write(&file, "before").expect("a file");
+            let watch = FileWatch::new(std::slice::from_ref(&file), told.signal());
+            let _watch = watch.expect("a watch");
+            std::fs::write(&file, "after").expect("written");
+            assert!(told.wait(LONG), "{name} is not told");
+        };
+        all_told("second.db");
+        let signalled = || {
+            databases
+                .iter()
+                .filter(|(_, wake)| wake.wait(Duration::ZERO))
+        };
+        // A write is several changes: the second may be told after the wait for the first.
+        assert!(
+            signalled().count() <= 4,
+            "a database is told of another's file"
+        );
         std::fs::write(&databases[0].0, "later").expect("written");
-        let nobody = databases.iter().all(|(_, wake)| !wake.wait(Duration::ZERO));
-        assert!(nobody, "a database is told of another's file, or too late");
+        all_told("third.db");
+        let nobody = signalled().next().is_none();
+        assert!(nobody, "one is told that watches no more");
     }
 }
