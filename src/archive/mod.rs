@@ -14,6 +14,7 @@
 //!
 //! This module knows the names, the formats and the store. `archiver` writes, `restore` reads.
 
+mod bucket;
 mod docs;
 mod error;
 mod key;
@@ -32,4 +33,4 @@ pub use location::{Location, LocationError};
 pub use options::ArchiveOptions;
 pub use owner::{Claim, Owned};
 pub use segment::{SegmentDoc, SegmentError};
-pub use store::{Object, Store};
+pub use store::{Bytestream, Object, Opened, Store};

@@ -1,23 +1,20 @@
 //! Objects of one archive: read, written, listed, removed. A directory and the providers' buckets behave the same.
 
+use super::bucket::{bucket, settings};
 use super::error::ArchiveError;
 use super::key::Key;
-use super::location::{Location, LocationError, Provider};
+use super::location::{Location, LocationError};
 use crate::disk;
 use bytes::Bytes;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
-    PutPayload, RetryConfig, WriteMultipart,
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
+    WriteMultipart,
 };
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_stream::{Stream, StreamExt as _};
 
@@ -45,6 +42,16 @@ pub struct Object {
     pub size: u64,
     /// When it was written, µs since 1970, by the store's clock.
     pub modified_us: i64,
+}
+
+/// An object that is being read.
+pub struct Opened {
+    /// All of its bytes, wherever the reading began.
+    pub size: u64,
+    /// What tells this content from another under the same name, if the store has that.
+    pub tag: Option<String>,
+    /// The bytes.
+    pub bytes: Bytestream,
 }
 
 /// An object's bytes as they come.
@@ -216,10 +223,20 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// An object's size and bytes as they come.
-    pub async fn open_object(&self, key: Key) -> Result<(u64, Bytestream), ArchiveError> {
+    /// An object's bytes from `at` on, as they come. `tag`: of the object that was begun, which must be the same still.
+    pub async fn open_object(
+        &self,
+        key: Key,
+        at: u64,
+        tag: Option<String>,
+    ) -> Result<Opened, ArchiveError> {
         let name = key.to_string();
-        let got = match self.inner.get(&self.path(&name)).await {
+        let options = GetOptions {
+            range: (at > 0).then_some(GetRange::Offset(at)),
+            if_match: tag,
+            ..GetOptions::default()
+        };
+        let got = match self.inner.get_opts(&self.path(&name), options).await {
             Ok(got) => got,
             Err(object_store::Error::NotFound { .. }) => {
                 return Err(ArchiveError::Missing {
@@ -229,12 +246,16 @@ impl Store {
             }
             Err(error) => return Err(self.error("read", &name, error)),
         };
-        let size = got.meta.size;
+        let (size, tag) = (got.meta.size, got.meta.e_tag.clone());
         let store = self.clone();
-        let stream = got
+        let bytes = got
             .into_stream()
             .map(move |part| part.map_err(|e| store.error("read", &name, e)));
-        Ok((size, Box::pin(stream)))
+        Ok(Opened {
+            size,
+            tag,
+            bytes: Box::pin(bytes),
+        })
     }
 
     /// True if the object is there.
@@ -327,87 +348,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-fn settings(location: &Location, error: &object_store::Error) -> LocationError {
-    LocationError::Settings {
-        location: location.to_string(),
-        what: error.to_string(),
-    }
-}
-
-fn bucket(location: &Location) -> Result<Arc<dyn ObjectStore>, LocationError> {
-    let Location::Bucket {
-        provider,
-        bucket,
-        endpoint,
-        region,
-        ..
-    } = location
-    else {
-        unreachable!("the caller has seen that it is a bucket")
-    };
-    // The process has one library of cryptography; a second call finds the first's and changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    // Whoever writes http:// means it.
-    let plain = endpoint.as_ref().is_some_and(|e| e.starts_with("http://"));
-    let client = ClientOptions::new()
-        .with_timeout(Duration::from_secs(60))
-        .with_connect_timeout(Duration::from_secs(5));
-    let retry = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(5),
-            base: 2.0,
-        },
-        max_retries: 5,
-        retry_timeout: Duration::from_secs(30),
-    };
-    let failed = |error: object_store::Error| settings(location, &error);
-    Ok(match provider {
-        Provider::S3 => {
-            let mut builder = AmazonS3Builder::from_env()
-                .with_bucket_name(bucket)
-                .with_retry(retry);
-            builder = match allows_http("AWS_ALLOW_HTTP") || plain {
-                true => builder.with_client_options(client.with_allow_http(true)),
-                false => builder.with_client_options(client),
-            };
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            if let Some(region) = region {
-                builder = builder.with_config(AmazonS3ConfigKey::Region, region);
-            }
-            Arc::new(builder.build().map_err(failed)?)
-        }
-        Provider::Google => {
-            let builder = GoogleCloudStorageBuilder::from_env()
-                .with_bucket_name(bucket)
-                .with_client_options(client.with_allow_http(plain))
-                .with_retry(retry);
-            let builder = match endpoint {
-                Some(endpoint) => builder.with_base_url(endpoint),
-                None => builder,
-            };
-            Arc::new(builder.build().map_err(failed)?)
-        }
-        Provider::Azure => {
-            let mut builder = MicrosoftAzureBuilder::from_env()
-                .with_container_name(bucket)
-                .with_retry(retry);
-            builder = match allows_http("AZURE_ALLOW_HTTP") || plain {
-                true => builder.with_client_options(client.with_allow_http(true)),
-                false => builder.with_client_options(client),
-            };
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint.clone());
-            }
-            Arc::new(builder.build().map_err(failed)?)
-        }
-    })
-}
-
-fn allows_http(variable: &str) -> bool {
-    std::env::var(variable).is_ok_and(|value| value == "true" || value == "1")
 }

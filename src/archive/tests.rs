@@ -100,7 +100,7 @@ async fn a_directory_keeps_objects() {
     assert_eq!(store.get(key).await.expect("an answer"), None);
     assert!(!store.has(key).await.expect("an answer"));
     assert!(matches!(
-        store.open_object(key).await.map(drop),
+        store.open_object(key, 0, None).await.map(drop),
         Err(ArchiveError::Missing { .. })
     ));
     store.put(key, vec![1; 10]).await.expect("written");
@@ -120,14 +120,23 @@ async fn a_directory_keeps_objects() {
         store.get(key).await.expect("an answer").as_deref(),
         Some(&[2; 20][..])
     );
-    let (size, mut bytes) = store.open_object(large).await.expect("open");
-    assert_eq!(size, 20 << 20);
-    let mut got = Vec::new();
-    use tokio_stream::StreamExt as _;
-    while let Some(part) = bytes.next().await {
-        got.extend_from_slice(&part.expect("bytes"));
+    let mut tag = None;
+    for at in [0, 7 << 20] {
+        let opened = store.open_object(large, at, tag).await.expect("open");
+        assert_eq!(opened.size, 20 << 20);
+        let mut bytes = opened.bytes;
+        let mut got = Vec::new();
+        use tokio_stream::StreamExt as _;
+        while let Some(part) = bytes.next().await {
+            got.extend_from_slice(&part.expect("bytes"));
+        }
+        assert!(got == content[at as usize..]);
+        tag = opened.tag;
     }
-    assert!(got == content);
+    // Half of one and half of another would be neither.
+    store.put(large, vec![4; 8 << 20]).await.expect("replaced");
+    let other = store.open_object(large, 7 << 20, tag).await;
+    assert!(matches!(other.map(drop), Err(ArchiveError::Store { .. })));
     store.delete(key).await.expect("removed");
     store.delete(key).await.expect("nothing to remove");
     assert!(!store.has(key).await.expect("an answer"));

@@ -24,6 +24,7 @@ mod plan;
 mod run;
 mod search;
 mod sound;
+mod stream_reader;
 mod walk;
 
 pub use catalog::{Catalog, Gap, History, Listed, Segment};

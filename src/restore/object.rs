@@ -1,6 +1,7 @@
 //! An archive as blocking code reads it: lists, documents, and objects as unpacked bytes.
 
 use super::error::RestoreError;
+use super::stream_reader::StreamReader;
 use crate::archive::{ArchiveError, Key, Object, SegmentDoc, SnapshotDoc, Store};
 use crate::disk::{DiskError, File};
 use bytes::Bytes;
@@ -8,7 +9,6 @@ use lz4_flex::frame::FrameDecoder;
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
 use tokio::runtime::Handle;
-use tokio_stream::StreamExt as _;
 
 /// Bytes read from a file at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -115,12 +115,8 @@ impl Source {
                 Err(error) => return Err(error.into()),
             },
             None => {
-                let (_, stream) = self.runtime.block_on(self.store.open_object(key))?;
-                Box::new(StreamReader {
-                    stream,
-                    part: Bytes::new(),
-                    runtime: self.runtime.clone(),
-                })
+                let reader = StreamReader::open(self.store.clone(), key, self.runtime.clone())?;
+                Box::new(reader)
             }
         };
         let bytes = BufReader::with_capacity(READ_BYTES, bytes);
@@ -201,7 +197,7 @@ impl Unpacked {
 #[error("{0}")]
 struct Failed(RestoreError);
 
-fn failed(error: impl Into<RestoreError>) -> io::Error {
+pub(super) fn failed(error: impl Into<RestoreError>) -> io::Error {
     io::Error::other(Failed(error.into()))
 }
 
@@ -229,26 +225,6 @@ impl Read for FileReader {
         let read = self.file.read_at("restore.read-object", out, self.at);
         let n = read.map_err(|error: DiskError| failed(error))?;
         self.at += n as u64;
-        Ok(n)
-    }
-}
-
-struct StreamReader {
-    stream: std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<Bytes, ArchiveError>> + Send>>,
-    part: Bytes,
-    runtime: Handle,
-}
-
-impl Read for StreamReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.part.is_empty() {
-            match self.runtime.block_on(self.stream.next()) {
-                Some(part) => self.part = part.map_err(failed)?,
-                None => return Ok(0),
-            }
-        }
-        let n = self.part.len().min(out.len());
-        out[..n].copy_from_slice(&self.part.split_to(n));
         Ok(n)
     }
 }

@@ -223,7 +223,8 @@ fn a_filesystem_that_is_really_full() {
     load.start_writer();
     load.wait_commits(100);
     load.wait_logged('r', 5);
-    disk.resize("256m");
+    // Enough for all that a long reader keeps in the log until it ends.
+    disk.resize("2g");
     cluster.wait_version(load.version());
     let report = load.stop_writer();
     cluster.assert_equal(report.or("version", 0));

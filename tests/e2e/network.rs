@@ -6,7 +6,7 @@ use crate::support::child::Spec;
 use crate::support::cluster::Cluster;
 use crate::support::load::Load;
 use crate::support::rng::Rng;
-use crate::support::{DEADLINE, Scratch, scaled, wait_for};
+use crate::support::{Scratch, deadline, scaled, wait_for};
 
 /// What of random bytes certainly passes in a snapshot of `BIG_MB`.
 const SNAPSHOT_BYTES: u64 = BIG_MB << 20;
@@ -28,7 +28,7 @@ fn big_database(scratch: &Scratch, cluster: &Cluster, seed: u64) -> Load {
         .with("commits", 2);
     let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
     load.start_writer();
-    load.finish_writer(DEADLINE);
+    load.finish_writer(deadline());
     load
 }
 

@@ -27,7 +27,11 @@ def free_port():
 
 
 class Door(socketserver.ThreadingTCPServer):
-    """Passes requests on to a port while `mode` is "ok"; else 500, 503, "hang" or "refuse"."""
+    """Passes requests on to a port while `mode` is "ok"; else 500, 503, "hang", "refuse", or "cut": of each object no more
+    than a MiB comes before the connection ends.
+    """
+
+    CUT = 1 << 20
 
     daemon_threads = True
     allow_reuse_address = True
@@ -57,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         mode = self.server.mode
-        if mode != "ok":
+        if mode not in ("ok", "cut"):
             self.server.failed += 1
         if mode == "hang":
             while self.server.mode == "hang":
@@ -65,21 +69,26 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif mode == "refuse":
             self.close_connection = True
-        elif mode == "ok":
-            self.pass_on(body)
+        elif mode in ("ok", "cut"):
+            self.pass_on(body, mode == "cut" and self.command == "GET")
         else:
             self.answer(mode, [], b"<Error><Code>SlowDown</Code></Error>")
 
-    def pass_on(self, body):
+    def pass_on(self, body, is_cut=False):
         backend = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         headers = dict(self.headers.items())
         backend.request(self.command, self.path, body, headers)
         answer = backend.getresponse()
         content = answer.read()
-        self.answer(answer.status, answer.getheaders(), content)
+        if is_cut and len(content) > self.server.CUT:
+            self.server.failed += 1
+            self.answer(answer.status, answer.getheaders(), content, self.server.CUT)
+            self.close_connection = True
+        else:
+            self.answer(answer.status, answer.getheaders(), content)
         backend.close()
 
-    def answer(self, status, headers, content):
+    def answer(self, status, headers, content, end=None):
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
@@ -88,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length or str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[:end])
 
     def log_message(self, *_):
         pass

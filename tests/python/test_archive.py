@@ -118,7 +118,34 @@ class ArchiveTest(ServerTest):
         self.assertEqual(restored.execute("PRAGMA integrity_check").fetchone(), ("ok",))
         return [n for (n,) in restored.execute("SELECT n FROM t ORDER BY n")]
 
+    def restore_through_cuts(self):
+        """`walcast restore` from the bucket, whose connections end after each MiB."""
+        app = sqlite3.connect(self.path("app.db"), timeout=60)
+        app.execute("CREATE TABLE large (data BLOB)")
+        app.execute("INSERT INTO large VALUES (randomblob(12 * 1024 * 1024))")
+        app.commit()
+        server = self.primary("primary")
+        self.wait_state(server, "streaming")
+        last = self.app.stop()
+        server.stop()
+        self.door.mode = "cut"
+        url = f"{self.SCHEME}://bucket/backups/app?endpoint={self.door.url}{self.PATH}"
+        done = subprocess.run([WALCAST, "restore", "-o", self.path("back.db"), url], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        # More than the client's own tries for one request.
+        self.assertGreater(self.door.failed, 10)
+        back = sqlite3.connect(self.path("back.db"))
+        self.addCleanup(back.close)
+        self.assertEqual(back.execute("PRAGMA integrity_check").fetchone(), ("ok",))
+        self.assertEqual([n for (n,) in back.execute("SELECT n FROM t ORDER BY n")], list(range(1, last + 1)))
+        self.assertEqual(back.execute("SELECT data FROM large").fetchall(), app.execute("SELECT data FROM large").fetchall())
+        app.close()
+
+
 class S3(ArchiveTest):
+    def test_a_restore_goes_on_where_its_connection_broke(self):
+        self.restore_through_cuts()
+
     def test_a_bucket_that_fails_in_each_way_is_caught_up_with(self):
         server = self.primary("primary")
         self.wait_state(server, "streaming")
@@ -160,6 +187,9 @@ class Azure(ArchiveTest):
     def make_bucket(self):
         require(os.access(AZURITE, os.X_OK), f"azurite is missing ({AZURITE})")
         return Container(self.directory, AZURITE)
+
+    def test_a_restore_goes_on_where_its_connection_broke(self):
+        self.restore_through_cuts()
 
     def test_a_container_is_written_failing_and_goes_on_after_a_kill(self):
         more = "        snapshot-interval: 500ms\n        retain-age: 0s\n        retain-count: 1\n"

@@ -79,12 +79,17 @@ pub fn poll_for<T>(
     }
 }
 
+/// How long is waited for anything: [`DEADLINE`], and more where counts are full.
+pub fn deadline() -> Duration {
+    DEADLINE * scaled(1, 20) as u32
+}
+
 /// `poll_for` with the usual deadline, for tests.
 ///
 /// # Panics
 /// When the deadline passes.
 pub fn wait_for<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
-    poll_for(what, DEADLINE, check).unwrap_or_else(|why| panic!("{why}"))
+    poll_for(what, deadline(), check).unwrap_or_else(|why| panic!("{why}"))
 }
 
 /// A directory for one test. It is kept, and its path printed, when the test fails.
