@@ -32,6 +32,7 @@ EXPECTED = {
     "walcast detach": POSITION,
     "walcast verify": r"(?i)equal",
     "walcast config check": r"walcast\.yml",
+    "walcast restore": rf"(?m)^{POSITION}$",
 }
 
 
@@ -56,8 +57,10 @@ class Readme(ServerTest):
             "127.0.0.1:4040": f"127.0.0.1:{free_port()}",
             "127.0.0.1:4041": f"127.0.0.1:{free_port()}",
             "127.0.0.1:4042": f"127.0.0.1:{free_port()}",
+            "127.0.0.1:4043": f"127.0.0.1:{free_port()}",
             "127.0.0.1:4080": f"127.0.0.1:{free_port()}",
             "/tmp/backup.db": self.path("backup.db"),
+            "/tmp/restored.db": self.path("restored.db"),
             "/tmp/replica": self.path("replica"),
         }
 
@@ -79,7 +82,7 @@ class Readme(ServerTest):
     def start_server(self, block):
         command, *arguments = self.placed(block).split()
         self.assertEqual(command, "walcast")
-        server = Walcast(self.directory, arguments[0], *arguments)
+        server = Walcast(self.directory, "-".join((arguments[0], str(len(os.listdir(self.directory))))), *arguments)
         self.addCleanup(server.stop)
         server.wait_until_it_listens()
         return server
@@ -102,6 +105,9 @@ class Readme(ServerTest):
             if "Health/Check" in block or "ListReplicas" in block:
                 # A report of the replica is due each second at the latest.
                 poll("the replica to have reported", self.has_reported)
+            if "walcast restore" in block:
+                # Its first second may not be over.
+                poll("an archive", lambda: self.has_archive("backups/shop"))
             out = self.run_block(block)
             for words, pattern in EXPECTED.items():
                 if words in block:
@@ -123,6 +129,11 @@ class Readme(ServerTest):
             backup.execute("INSERT INTO note VALUES ('and this')")
         backup.close()
 
+        # What was archived is there.
+        restored = sqlite3.connect(self.path("restored.db"))
+        self.assertEqual(restored.execute("SELECT text FROM note").fetchall(), [("kept",)])
+        restored.close()
+
         # The directory is watched, and the second port tells of it.
         tenant = sqlite3.connect(self.path("tenants/acme.db"))
         tenant.execute("PRAGMA journal_mode=WAL")
@@ -138,6 +149,10 @@ class Readme(ServerTest):
         out = self.run_block("walcast status --server http://127.0.0.1:4040 --json")
         return '"applied":"' in out
 
+    def has_archive(self, place):
+        out = self.run_block(f"walcast snapshots {place} 2>/dev/null || true")
+        # A heading, and a line for each.
+        return len(out.splitlines()) > 1
 
     def has_tenant(self):
         url = f"http://{self.replaced['127.0.0.1:4080']}"
