@@ -29,6 +29,9 @@ impl fmt::Display for Owned {
     }
 }
 
+/// Documents of owners that stay.
+const KEPT: u64 = 16;
+
 /// The right to write to an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -63,7 +66,9 @@ impl Claim {
                 .create_object(Key::Owner { epoch }, me.encode())
                 .await?
             {
-                return Ok(Claim { epoch });
+                let claim = Claim { epoch };
+                claim.prune(store).await;
+                return Ok(claim);
             }
             // Somebody was faster; or this very call, in a try whose answer was lost: look again.
         }
@@ -76,25 +81,28 @@ impl Claim {
         let next = Key::Owner {
             epoch: self.epoch + 1,
         };
-        let (is_there, is_lost) = tokio::try_join!(store.has(own), store.has(next))?;
-        if !is_lost {
-            return match is_there {
-                true => Ok(()),
-                false => Err(ArchiveError::Missing {
-                    key: own,
-                    archive: store.location().to_string(),
-                }),
-            };
+        // In this order: of two old documents the older goes first, so who has lost meets one of them, or misses its own.
+        if !store.has(next).await? && store.has(own).await? {
+            return Ok(());
         }
+        let archive = store.location().to_string();
         match Owned::read(store).await? {
-            Some(owner) => Err(ArchiveError::Owned {
-                archive: store.location().to_string(),
-                owner,
-            }),
-            None => Err(ArchiveError::Missing {
-                key: next,
-                archive: store.location().to_string(),
-            }),
+            Some(owner) if owner.epoch > self.epoch => Err(ArchiveError::Owned { archive, owner }),
+            _ => Err(ArchiveError::Missing { key: own, archive }),
+        }
+    }
+
+    /// Removes documents of owners long ago: there is one for each start. It costs nobody anything if that fails.
+    async fn prune(&self, store: &Store) {
+        let Ok(objects) = store.list(Key::OWNERS).await else {
+            return;
+        };
+        let is_old = |key: &Key| matches!(key, Key::Owner { epoch } if epoch + KEPT <= self.epoch);
+        // They are sorted: from the oldest on, see [`Claim::check`].
+        for key in objects.iter().map(|o| o.key).filter(is_old) {
+            if store.delete(key).await.is_err() {
+                return;
+            }
         }
     }
 }

@@ -204,6 +204,32 @@ async fn an_archive_has_one_owner() {
 }
 
 #[tokio::test]
+async fn owners_of_long_ago_are_removed_and_still_know_that_they_lost() {
+    let (_directory, store) = store();
+    let mut claims = Vec::new();
+    for _ in 0..40 {
+        claims.push(Claim::take(&store, &me("a"), false).await.expect("its own"));
+    }
+    let left = store.list(Key::OWNERS).await.expect("a list");
+    let epochs: Vec<_> = left.iter().map(|object| object.key).collect();
+    let newest: Vec<_> = (25..=40).map(|epoch| Key::Owner { epoch }).collect();
+    assert_eq!(epochs, newest);
+    let last = claims.pop().expect("one");
+    last.check(&store).await.expect("the owner");
+    for claim in &claims {
+        let lost = claim.check(&store).await;
+        assert!(matches!(lost, Err(ArchiveError::Owned { owner, .. }) if owner.epoch == 40));
+    }
+    assert_eq!(
+        Claim::take(&store, &me("a"), false)
+            .await
+            .expect("the next")
+            .epoch,
+        41
+    );
+}
+
+#[tokio::test]
 async fn of_two_that_come_at_once_one_becomes_the_owner() {
     let (_directory, store) = store();
     let names: Vec<String> = (0..8).map(|n| n.to_string()).collect();
