@@ -25,7 +25,7 @@ pub enum Spec {
         /// Where from, and its name there; `None`: from its archive alone.
         upstream: Option<(UpstreamEntry, String)>,
         /// How the copy is kept.
-        options: ReplicaOptions,
+        options: Box<ReplicaOptions>,
     },
     /// Only shown.
     Shown {
@@ -168,7 +168,7 @@ fn of(entry: &DatabaseEntry) -> Spec {
         true => Spec::Replica {
             path: entry.path.clone(),
             upstream: entry.upstream.clone(),
-            options: entry.replica.clone(),
+            options: Box::new(entry.replica.clone()),
         },
     }
 }
@@ -185,7 +185,7 @@ fn found_in(entry: &DirectoryEntry, name: &str, finding: &Finding) -> Spec {
             return Spec::Primary { path, options };
         }
         (Finding::Here | Finding::Kept, Some(upstream)) => {
-            let mut options = entry.replica.clone();
+            let mut options = Box::new(entry.replica.clone());
             options.archive = options.archive.map(|archive| archive.of(name));
             return Spec::Replica {
                 path,

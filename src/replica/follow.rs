@@ -3,15 +3,16 @@
 use super::archive::{Feeding, Turns};
 use super::queue::Queue;
 use super::record::Mark;
+use super::report::report;
 use super::shared::Shared;
 use super::worker::{AtOnce, at_once};
 use super::{Command, random_u64};
 use crate::client::{MessageStream, Upstream, UpstreamError};
-use crate::model::{DatabaseState, Follows, Hello, Message, Progress, StreamStart};
+use crate::model::{DatabaseState, Follows, Hello, Message, StreamStart};
 use crate::restore::RestoreError;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +45,6 @@ const IN_FLIGHT: usize = 8 << 20;
 /// An applier that takes nothing for this long is stuck. What it does not take must not lie in the connection, which other
 /// databases share.
 const STUCK: Duration = Duration::from_secs(15);
-/// Progress is reported at most this often.
-const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Wakes the applier for its housekeeping.
 pub(super) async fn ticks(shared: Arc<Shared>, queue: Arc<Queue>, cancel: CancellationToken) {
@@ -87,7 +86,7 @@ enum Ended {
 
 /// Where messages come from.
 enum Messages {
-    Upstream(MessageStream),
+    Upstream(Box<MessageStream>),
     Archive(Feeding),
 }
 
@@ -260,7 +259,7 @@ async fn stream_once(follower: &Follower, session: &CancellationToken, turns: &m
     };
     let ended = match stream {
         Ok(stream) => {
-            let stream = Messages::Upstream(stream);
+            let stream = Messages::Upstream(Box::new(stream));
             receive(follower, session, stream, &request.replica_id, turns).await
         }
         Err(error) => Ended::Upstream(error),
@@ -378,59 +377,5 @@ fn payload(message: &Message) -> usize {
         Message::Chunk(chunk) => chunk.data.len(),
         Message::SnapshotPages(pages) => pages.data.len(),
         _ => 0,
-    }
-}
-
-/// Tells the primary how far this replica is, until the session ends. Losing it costs only the primary's view.
-async fn report(
-    shared: Arc<Shared>,
-    upstream: Upstream,
-    session: CancellationToken,
-    (replica_id, session_id): (String, String),
-) {
-    let (sender, receiver) = mpsc::channel(4);
-    let mut applied = shared.watch();
-    let feed = async {
-        let (mut told, mut before) = (None, 0);
-        loop {
-            let (received, durable, apply_lag_seconds) = shared.progress();
-            let visible = (*applied.borrow_and_update()).map(|p| p.position);
-            let bytes = shared.bytes();
-            let flows = std::mem::replace(&mut before, bytes) != bytes;
-            let news = Some((received, visible, durable, bytes));
-            if told != news {
-                told = news;
-                let progress = Progress {
-                    database: shared.config.upstream_database.clone(),
-                    replica_id: replica_id.clone(),
-                    session_id: session_id.clone(),
-                    received,
-                    applied: visible,
-                    durable,
-                    apply_lag_seconds,
-                };
-                if sender.send(progress).await.is_err() {
-                    return;
-                }
-            }
-            tokio::time::sleep(REPORT_INTERVAL).await;
-            // What becomes durable is told by nobody; it is soon after it became visible. And while bytes come in, the
-            // primary hears of us each second: over a slow way the answer to its ping would stand behind all of them.
-            let patience = match visible == durable && !flows {
-                true => Duration::from_secs(5),
-                false => Duration::from_secs(1),
-            };
-            // Over: something may have become durable.
-            if let Ok(Err(_)) = tokio::time::timeout(patience, applied.changed()).await {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = session.cancelled() => {}
-        () = feed => {}
-        result = upstream.report(receiver) => if let Err(error) = result {
-            tracing::debug!(database = %shared.config.name, "progress is not reported: {error}");
-        }
     }
 }

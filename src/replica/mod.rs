@@ -22,6 +22,7 @@ mod machine;
 mod open;
 mod queue;
 mod record;
+mod report;
 mod restart;
 mod scrub;
 mod seed;
