@@ -146,7 +146,7 @@ fn entry(number: usize) -> impl Strategy<Value = Entry> {
                         PrimaryOptions::default(),
                         ReplicaOptions { archive, ..replica },
                     ),
-                    (None, true, Some(archive)) if number % 2 == 0 => {
+                    (None, true, Some(archive)) if number.is_multiple_of(2) => {
                         let archive = ArchiveSource {
                             poll: primary.heartbeat,
                             ..archive
