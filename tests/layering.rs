@@ -30,6 +30,8 @@ const TABLE: &[(&str, &[&str])] = &[
         "replica",
         &[
             "client",
+            "restore",
+            "archive",
             "ownership",
             "sums",
             "sqlite",

@@ -30,7 +30,7 @@ pub use docs::{GenerationDoc, OwnerDoc, SnapshotDoc, VERSION as DOC_VERSION};
 pub use error::{ArchiveError, DocError};
 pub use key::{GenerationKey, Key};
 pub use location::{Location, LocationError};
-pub use options::ArchiveOptions;
+pub use options::{ArchiveOptions, ArchiveSource};
 pub use owner::{Claim, Owned};
 pub use segment::{SegmentDoc, SegmentError};
 pub use store::{Bytestream, Object, Opened, Store};

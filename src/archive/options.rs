@@ -41,3 +41,33 @@ impl ArchiveOptions {
         }
     }
 }
+
+/// An archive that a replica reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveSource {
+    /// Where it is; of a mirror's databases, what their names are put behind.
+    pub location: Location,
+    /// Time between two looks for more, where it is all that the replica follows.
+    pub poll: Duration,
+}
+
+impl ArchiveSource {
+    /// How often a replica looks, unless told otherwise.
+    pub const POLL: Duration = Duration::from_secs(1);
+
+    /// With the defaults.
+    pub fn new(location: Location) -> ArchiveSource {
+        ArchiveSource {
+            location,
+            poll: ArchiveSource::POLL,
+        }
+    }
+
+    /// The same for one database of a mirror.
+    pub fn of(&self, name: &str) -> ArchiveSource {
+        ArchiveSource {
+            location: self.location.join(name),
+            poll: self.poll,
+        }
+    }
+}

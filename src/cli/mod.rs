@@ -51,7 +51,7 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Primary(primary::PrimaryArgs),
-    Replica(replica::ReplicaArgs),
+    Replica(Box<replica::ReplicaArgs>),
     Config(config::ConfigArgs),
     Status(status::StatusArgs),
     Position(client::PositionArgs),
@@ -83,7 +83,7 @@ impl Cli {
         let result = match self.command {
             Command::Run(args) => return ended(run::run(args)),
             Command::Primary(args) => return ended(primary::run(args)),
-            Command::Replica(args) => return ended(replica::run(args)),
+            Command::Replica(args) => return ended(replica::run(*args)),
             Command::Config(args) => config::run(args),
             Command::Status(args) => status::run(args),
             Command::Position(args) => client::position(args),

@@ -6,6 +6,7 @@ use super::logging::LogArgs;
 use super::security::{ServerSecurityArgs, UpstreamSecurityArgs};
 use super::serve::{self, ServeArgs};
 use super::units::{parse_duration, parse_mode, parse_size};
+use crate::archive::{ArchiveSource, Location};
 use crate::config::{DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
 use clap::Args;
 use std::process::ExitCode;
@@ -19,11 +20,21 @@ use std::time::Duration;
 #[command(after_help = "\
 Examples:
   walcast replica --upstream http://10.0.0.1:4040 --db app.db=/replica/app.db
+  walcast replica --upstream http://10.0.0.1:4040 --archive s3://bucket/app --db /replica/app.db
+  walcast replica --archive s3://bucket/app --db /standby/app.db
   sqlite3 /replica/app.db 'SELECT count(*) FROM orders'")]
 pub struct ReplicaArgs {
     /// The primary's address, such as http://127.0.0.1:4040
+    #[arg(long, value_name = "URL", required_unless_present = "archive")]
+    upstream: Option<String>,
+    /// The primary's archive: a new copy, or one that was away for too long, starts from it and not with a snapshot of the
+    /// primary's. Without --upstream it is all that the copy follows. For one --db; a configuration file has archives for
+    /// many
     #[arg(long, value_name = "URL")]
-    upstream: String,
+    archive: Option<Location>,
+    /// Time between two looks into the archive, without --upstream; default: 1s
+    #[arg(long, value_name = "DURATION", value_parser = parse_poll, requires = "archive", conflicts_with = "upstream")]
+    archive_poll: Option<Duration>,
     /// A database to follow and the file for its copy; repeat it for more. NAME is its name on the primary; default: the
     /// file's name
     #[arg(long = "db", value_name = "[NAME=]PATH", required = true)]
@@ -59,6 +70,13 @@ pub struct ReplicaArgs {
     log: LogArgs,
 }
 
+fn parse_poll(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("a time between two looks is more than none".to_owned()),
+        poll => Ok(poll),
+    }
+}
+
 pub(super) fn run(args: ReplicaArgs) -> Result<ExitCode, Failure> {
     refuse_duplicates(&args.databases)?;
     if args.wal_soft_limit > args.wal_hard_limit {
@@ -67,18 +85,32 @@ pub(super) fn run(args: ReplicaArgs) -> Result<ExitCode, Failure> {
             "--wal-soft-limit is above --wal-hard-limit",
         ));
     }
+    if args.databases.len() > 1 && args.archive.is_some() {
+        let message = "--archive is for one --db, since an archive holds one database; a configuration file has archives \
+                       for many: walcast run --config FILE";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     args.log.start();
-    let upstream = args.upstream_security.entry(&args.upstream)?;
+    let security = &args.upstream_security;
+    let upstream = match &args.upstream {
+        Some(url) => Some(security.entry(url)?),
+        None => None,
+    };
+    let archive = args.archive.map(|location| ArchiveSource {
+        location,
+        poll: args.archive_poll.unwrap_or(ArchiveSource::POLL),
+    });
     let options = ReplicaOptions {
         name: args.name,
         scrub_interval: args.scrub_interval,
         wal_soft_limit: args.wal_soft_limit,
         wal_hard_limit: args.wal_hard_limit,
         mode: args.mode,
+        archive,
     };
     let entry = |database: DatabaseArg| {
         Entry::Database(DatabaseEntry {
-            upstream: Some((upstream.clone(), database.name.clone())),
+            upstream: upstream.clone().map(|entry| (entry, database.name.clone())),
             name: database.name,
             path: database.path,
             primary: PrimaryOptions::default(),

@@ -118,20 +118,20 @@ impl ClientSecurityArgs {
 #[command(next_help_heading = "Security of the upstream")]
 pub struct UpstreamSecurityArgs {
     /// The authority that signed the upstream's certificate, PEM; default: those that the system believes
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "upstream")]
     upstream_ca: Option<PathBuf>,
     /// Our certificate for the upstream, PEM; read again for each connection
-    #[arg(long, value_name = "FILE", requires = "upstream_key")]
+    #[arg(long, value_name = "FILE", requires_all = ["upstream_key", "upstream"])]
     upstream_cert: Option<PathBuf>,
     /// Its private key, PEM
     #[arg(long, value_name = "FILE", requires = "upstream_cert")]
     upstream_key: Option<PathBuf>,
     /// The name that the upstream's certificate has, where it is not the URL's host
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "upstream")]
     upstream_server_name: Option<String>,
     /// A file with our token for the upstream in its first line, read again for each call; default: the token in the
     /// environment's WALCAST_TOKEN, if it is there
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "upstream")]
     upstream_token_file: Option<PathBuf>,
 }
 

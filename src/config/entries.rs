@@ -13,13 +13,13 @@ use super::values::{
     file, is_this_machine, label, parse_heartbeat, parse_mode, parse_name, path, pattern,
     some_duration, url,
 };
-use crate::archive::ArchiveOptions;
-use crate::archive::Location;
+use crate::archive::{ArchiveOptions, ArchiveSource, Location};
 
 /// Keys that only a primary has.
 const OF_PRIMARIES: [&str; 4] = ["retain-size", "retain-age", "heartbeat", "archives"];
 /// Keys that only a replica has.
-const OF_REPLICAS: [&str; 5] = [
+const OF_REPLICAS: [&str; 6] = [
+    "archive-poll",
     "replica-name",
     "scrub-interval",
     "wal-soft-limit",
@@ -65,20 +65,27 @@ pub(super) fn read(top: &Fields<'_>, insecure: bool, problems: &Problems) -> Vec
 
 fn entry(fields: &Fields<'_>, insecure: bool, problems: &Problems) -> Option<Placed> {
     let upstream = upstream(fields, insecure);
-    let is_replica = fields.get("upstream").is_some();
-    if is_replica {
-        refuse(
+    let follows = ["upstream", "archive"]
+        .into_iter()
+        .find(|key| fields.get(key).is_some());
+    match follows {
+        Some("upstream") => refuse(
             fields,
             &OF_PRIMARIES,
             "is for primaries, and this is a replica: it has an `upstream`",
-        );
-    } else {
-        refuse(
+        ),
+        Some(_) => refuse(
+            fields,
+            &OF_PRIMARIES,
+            "is for primaries, and this is a replica: it has an `archive` to read (a primary writes to `archives`)",
+        ),
+        None => refuse(
             fields,
             &OF_REPLICAS,
-            "is for replicas, and this is a primary: it has no `upstream`",
-        );
+            "is for replicas, and this is a primary: it has no `upstream` and no `archive`",
+        ),
     }
+    let has_upstream = fields.get("upstream").is_some();
     let (primary, archives) = primary(fields, problems);
     let replica = replica(fields);
     match (fields.get("path"), fields.get("dir")) {
@@ -120,7 +127,11 @@ fn entry(fields: &Fields<'_>, insecure: bool, problems: &Problems) -> Option<Pla
                 &OF_FILES,
                 "is for one file, and this is a directory: its databases have their paths in it as names",
             );
-            if !is_replica {
+            if let (Some(field), false) = (fields.get("archive"), has_upstream) {
+                let text = "`archive` without an `upstream` is for one file: nothing says which databases are there; write a \
+                            `path` for each";
+                fields.problem(field.key, text);
+            } else if !has_upstream {
                 fields.require(
                     "pattern",
                     "which files of the directory are databases, such as *.db or **/*.db",
@@ -230,6 +241,7 @@ fn replica(fields: &Fields<'_>) -> ReplicaOptions {
             .parse("wal-hard-limit", parse_size)
             .unwrap_or(default.wal_hard_limit),
         mode: fields.parse("mode", parse_mode).unwrap_or(default.mode),
+        archive: source(fields),
     };
     let field = fields
         .get("wal-soft-limit")
@@ -243,6 +255,22 @@ fn replica(fields: &Fields<'_>) -> ReplicaOptions {
         fields.problem(field.value.place, text);
     }
     options
+}
+
+/// The archive that a replica reads.
+fn source(fields: &Fields<'_>) -> Option<ArchiveSource> {
+    let poll = fields.get("archive-poll");
+    if let (Some(field), true) = (poll, fields.get("upstream").is_some()) {
+        let text = "`archive-poll` is for a replica that has its `archive` alone; this one follows its `upstream`";
+        fields.problem(field.key, text);
+    }
+    let poll = fields.parse("archive-poll", some_duration);
+    let location = |text: &str| text.parse::<Location>().map_err(|e| e.to_string());
+    let location = fields.text("archive", location)?;
+    Some(ArchiveSource {
+        location,
+        poll: poll.unwrap_or(ArchiveSource::POLL),
+    })
 }
 
 /// The upstream, with the name that a single database has there.

@@ -1,7 +1,7 @@
 //! The resolved configuration of one process.
 
 use super::units::LONGEST_DURATION;
-use crate::archive::ArchiveOptions;
+use crate::archive::{ArchiveOptions, ArchiveSource};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -241,7 +241,7 @@ pub enum Entry {
     Directory(DirectoryEntry),
 }
 
-/// One database. With an upstream it is a replica, without one a primary.
+/// One database. With an upstream or an archive to read it is a replica, without both a primary.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatabaseEntry {
     /// Its name here.
@@ -254,6 +254,13 @@ pub struct DatabaseEntry {
     pub primary: PrimaryOptions,
     /// As a replica.
     pub replica: ReplicaOptions,
+}
+
+impl DatabaseEntry {
+    /// It follows something.
+    pub fn is_replica(&self) -> bool {
+        self.upstream.is_some() || self.replica.archive.is_some()
+    }
 }
 
 /// A directory of databases; names are paths relative to it.
@@ -332,6 +339,8 @@ pub struct ReplicaOptions {
     pub wal_hard_limit: u64,
     /// Mode of a new file, such as 0o640.
     pub mode: u32,
+    /// What it starts from, and without an upstream follows.
+    pub archive: Option<ArchiveSource>,
 }
 
 impl Default for ReplicaOptions {
@@ -342,6 +351,7 @@ impl Default for ReplicaOptions {
             wal_soft_limit: 16 << 20,
             wal_hard_limit: 1 << 30,
             mode: 0o640,
+            archive: None,
         }
     }
 }

@@ -217,8 +217,9 @@ fn database(out: &mut Writer, entry: &DatabaseEntry) {
     match &entry.upstream {
         Some((from, name)) => {
             upstream(out, from, Some(name));
-            replica(out, &entry.replica);
+            replica(out, &entry.replica, true);
         }
+        None if entry.is_replica() => replica(out, &entry.replica, false),
         None => primary(out, &entry.primary),
     }
 }
@@ -229,7 +230,7 @@ fn directory(out: &mut Writer, entry: &DirectoryEntry) {
     match &entry.upstream {
         Some(from) => {
             upstream(out, from, None);
-            replica(out, &entry.replica);
+            replica(out, &entry.replica, true);
         }
         None => primary(out, &entry.primary),
     }
@@ -282,7 +283,13 @@ fn archive(out: &mut Writer, entry: &ArchiveOptions) {
     }
 }
 
-fn replica(out: &mut Writer, options: &ReplicaOptions) {
+fn replica(out: &mut Writer, options: &ReplicaOptions, has_upstream: bool) {
+    if let Some(archive) = &options.archive {
+        out.text("archive", &archive.location.to_string());
+        if !has_upstream {
+            out.duration("archive-poll", archive.poll);
+        }
+    }
     if let Some(name) = &options.name {
         out.text("replica-name", name);
     }

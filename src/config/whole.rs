@@ -154,7 +154,7 @@ pub(super) fn check_readiness(
             Entry::Database(_) => false,
         });
         let text = match same {
-            Some(database) if database.upstream.is_some() => continue,
+            Some(database) if database.is_replica() => continue,
             Some(_) => format!(
                 "`readiness`: {name} is a primary, and only replicas are asked whether they are ready"
             ),

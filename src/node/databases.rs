@@ -5,7 +5,7 @@ use super::plan::{Action, Plan, Spec, diff};
 use crate::archive::ArchiveOptions;
 use crate::archiver::{Archiver, ArchiverConfig};
 use crate::client::{Admin, ClientError, Upstream};
-use crate::config::{Config, Entry, UpstreamEntry, identity};
+use crate::config::{Config, Entry, ReplicaOptions, UpstreamEntry, identity};
 use crate::model::Role;
 use crate::primary::{Primary, PrimaryConfig};
 use crate::replica::{Replica, ReplicaConfig};
@@ -201,10 +201,22 @@ impl Databases {
                     false => Served::Primary(Arc::new(Archived::new(primary, archivers))),
                 }
             }
-            Spec::Replica { upstream, .. } => {
-                let upstream = self.upstreams.get(upstream)?;
-                let config = replica_config(name, spec, upstream.url())?;
-                Served::Replica(Arc::new(Replica::start(config, upstream.clone())))
+            Spec::Replica {
+                path,
+                upstream,
+                options,
+            } => {
+                let mut config = replica_config(name, path, options);
+                let upstream = match upstream {
+                    Some((entry, database)) => {
+                        let upstream = self.upstreams.get(entry)?;
+                        config.upstream_database.clone_from(database);
+                        config.upstream = upstream.url().to_owned();
+                        Some(upstream.clone())
+                    }
+                    None => None,
+                };
+                Served::Replica(Arc::new(Replica::start(config, upstream)))
             }
             Spec::Shown {
                 path,
@@ -237,18 +249,8 @@ impl Databases {
     }
 }
 
-fn replica_config(name: &str, spec: &Spec, url: &str) -> Option<ReplicaConfig> {
-    let Spec::Replica {
-        path,
-        database,
-        options,
-        ..
-    } = spec
-    else {
-        return None;
-    };
-    let mut config = ReplicaConfig::new(name, path.clone(), url);
-    config.upstream_database.clone_from(database);
+fn replica_config(name: &str, path: &Path, options: &ReplicaOptions) -> ReplicaConfig {
+    let mut config = ReplicaConfig::new(name, path.to_owned(), "");
     if let Some(name) = &options.name {
         config.replica_name.clone_from(name);
     }
@@ -256,7 +258,8 @@ fn replica_config(name: &str, spec: &Spec, url: &str) -> Option<ReplicaConfig> {
     config.wal_soft_limit = options.wal_soft_limit;
     config.wal_hard_limit = options.wal_hard_limit;
     config.mode = options.mode;
-    Some(config)
+    config.archive.clone_from(&options.archive);
+    config
 }
 
 fn shown(

@@ -22,12 +22,10 @@ pub enum Spec {
     Replica {
         /// The copy.
         path: PathBuf,
-        /// Where from.
-        upstream: UpstreamEntry,
-        /// Its name there.
-        database: String,
+        /// Where from, and its name there; `None`: from its archive alone.
+        upstream: Option<(UpstreamEntry, String)>,
         /// How the copy is kept.
-        options: ReplicaOptions,
+        options: Box<ReplicaOptions>,
     },
     /// Only shown.
     Shown {
@@ -58,7 +56,10 @@ impl Spec {
     pub fn refused(&self, reason: &str) -> Spec {
         let (role, upstream) = match self {
             Spec::Primary { .. } => (Role::Primary, String::new()),
-            Spec::Replica { upstream, .. } => (Role::Replica, upstream.url.clone()),
+            Spec::Replica { upstream, .. } => {
+                let url = upstream.as_ref().map(|(entry, _)| entry.url.clone());
+                (Role::Replica, url.unwrap_or_default())
+            }
             Spec::Shown { .. } => return self.clone(),
         };
         Spec::Shown {
@@ -159,16 +160,15 @@ impl Making {
 }
 
 fn of(entry: &DatabaseEntry) -> Spec {
-    match &entry.upstream {
-        None => Spec::Primary {
+    match entry.is_replica() {
+        false => Spec::Primary {
             path: entry.path.clone(),
             options: entry.primary.clone(),
         },
-        Some((upstream, database)) => Spec::Replica {
+        true => Spec::Replica {
             path: entry.path.clone(),
-            upstream: upstream.clone(),
-            database: database.clone(),
-            options: entry.replica.clone(),
+            upstream: entry.upstream.clone(),
+            options: Box::new(entry.replica.clone()),
         },
     }
 }
@@ -185,11 +185,12 @@ fn found_in(entry: &DirectoryEntry, name: &str, finding: &Finding) -> Spec {
             return Spec::Primary { path, options };
         }
         (Finding::Here | Finding::Kept, Some(upstream)) => {
+            let mut options = Box::new(entry.replica.clone());
+            options.archive = options.archive.map(|archive| archive.of(name));
             return Spec::Replica {
                 path,
-                upstream: upstream.clone(),
-                database: name.to_owned(),
-                options: entry.replica.clone(),
+                upstream: Some((upstream.clone(), name.to_owned())),
+                options,
             };
         }
         (Finding::Refused(reason), _) => (reason.clone(), false),

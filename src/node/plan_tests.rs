@@ -1,4 +1,5 @@
 use super::*;
+use crate::archive::ArchiveSource;
 use crate::config::UpstreamTls;
 
 fn upstream() -> UpstreamEntry {
@@ -98,11 +99,22 @@ fn a_directory_has_what_was_found_in_it() {
 
 #[test]
 fn a_mirror_keeps_what_its_upstream_let_go() {
-    let entry = dir("/x/t", Some(upstream()));
+    let mut entry = dir("/x/t", Some(upstream()));
+    entry.replica.archive = Some(ArchiveSource::new("/backup".parse().expect("a location")));
     let entries = [Entry::Directory(entry.clone())];
     let here = plan(&entries, &found(&entry, &[("t/a.db", Finding::Here)])).0;
     let gone = plan(&entries, &found(&entry, &[("t/a.db", Finding::Gone)])).0;
-    assert!(matches!(&here["t/a.db"], Spec::Replica { database, .. } if database == "t/a.db"));
+    let Spec::Replica {
+        upstream: Some((_, name)),
+        options,
+        ..
+    } = &here["t/a.db"]
+    else {
+        panic!("{here:?}")
+    };
+    assert_eq!(name, "t/a.db");
+    let archive = options.archive.as_ref().map(|a| a.location.to_string());
+    assert_eq!(archive.as_deref(), Some("/backup/t/a.db"));
     let Spec::Shown { orphan, reason, .. } = &gone["t/a.db"] else {
         panic!("{gone:?}")
     };
@@ -131,7 +143,7 @@ fn a_copy_that_another_entry_has_is_no_clash() {
     let (plan, clashes) = plan(&entries, &found_b);
     assert!(clashes.is_empty(), "{clashes:?}");
     let from = |name: &str| match &plan[name] {
-        Spec::Replica { upstream, .. } => upstream.url.clone(),
+        Spec::Replica { upstream, .. } => upstream.as_ref().expect("one").0.url.clone(),
         Spec::Shown { orphan, .. } => format!("orphan: {orphan}"),
         Spec::Primary { .. } => "primary".to_owned(),
     };

@@ -3,6 +3,7 @@
 use super::checkpointer::{Checkpointer, Done};
 use super::copy::CopyView;
 use super::error::ApplyError;
+use super::follow::Request;
 use super::house::note_done;
 use super::local::{Local, LocalError, PageRef};
 use super::machine::{Action, Machine, Pages, StreamError};
@@ -138,9 +139,13 @@ impl Applier {
     }
 
     /// What to ask the upstream for, and the replica's identity.
-    pub fn request(&mut self) -> (Option<Mark>, String) {
+    pub fn request(&mut self) -> Request {
         self.machine.connected();
-        (self.machine.local(), self.record.id.clone())
+        Request {
+            mark: self.machine.local(),
+            replica_id: self.record.id.clone(),
+            fresh: self.local.is_none(),
+        }
     }
 
     /// Applies one message. After an error the stream must end; nothing half-done is left.

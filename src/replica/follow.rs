@@ -1,15 +1,18 @@
 //! The task that follows the upstream: asks, receives, hands on, and tries again.
 
+use super::archive::{Feeding, Turns};
 use super::queue::Queue;
 use super::record::Mark;
+use super::report::report;
 use super::shared::Shared;
 use super::worker::{AtOnce, at_once};
 use super::{Command, random_u64};
 use crate::client::{MessageStream, Upstream, UpstreamError};
-use crate::model::{DatabaseState, Hello, Message, Progress, StreamStart};
+use crate::model::{DatabaseState, Follows, Hello, Message, StreamStart};
+use crate::restore::RestoreError;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +22,8 @@ pub(super) struct Request {
     pub mark: Option<Mark>,
     /// The replica's lasting identity.
     pub replica_id: String,
+    /// There is no local database.
+    pub fresh: bool,
 }
 
 /// Why no stream begins.
@@ -40,8 +45,6 @@ const IN_FLIGHT: usize = 8 << 20;
 /// An applier that takes nothing for this long is stuck. What it does not take must not lie in the connection, which other
 /// databases share.
 const STUCK: Duration = Duration::from_secs(15);
-/// Progress is reported at most this often.
-const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Wakes the applier for its housekeeping.
 pub(super) async fn ticks(shared: Arc<Shared>, queue: Arc<Queue>, cancel: CancellationToken) {
@@ -73,12 +76,40 @@ enum Ended {
     Stuck,
     /// The upstream closed it cleanly.
     Cleanly,
+    /// The upstream would send a snapshot, and the archive comes first.
+    Owed,
+    /// The archive has sent what it has of a history.
+    Read,
+    /// The archive cannot be read.
+    Archive(RestoreError),
+}
+
+/// Where messages come from.
+enum Messages {
+    Upstream(Box<MessageStream>),
+    Archive(Feeding),
+}
+
+impl Messages {
+    async fn next(&mut self) -> Result<Message, Ended> {
+        match self {
+            Messages::Upstream(stream) => match stream.next().await {
+                Some(message) => message.map_err(Ended::Upstream),
+                None => Err(Ended::Cleanly),
+            },
+            Messages::Archive(feeding) => match feeding.next().await {
+                Some(message) => message.map_err(Ended::Archive),
+                None => Err(Ended::Read),
+            },
+        }
+    }
 }
 
 /// Who follows, and who applies.
 pub(super) struct Follower {
     pub shared: Arc<Shared>,
-    pub upstream: Upstream,
+    /// `None`: the archive is all that there is.
+    pub upstream: Option<Upstream>,
     pub queue: Arc<Queue>,
 }
 
@@ -86,13 +117,14 @@ pub(super) struct Follower {
 pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
     let Follower { shared, queue, .. } = &follower;
     let mut backoff = FIRST_BACKOFF;
+    let mut turns = Turns::default();
     while !cancel.is_cancelled() {
         let began = Instant::now();
         let session = cancel.child_token();
         shared.set_session(session.clone());
         let stream = async {
             shared.room().await;
-            stream_once(&follower, &session).await
+            stream_once(&follower, &session, &mut turns).await
         };
         let ended = tokio::select! {
             () = cancel.cancelled() => break,
@@ -101,6 +133,9 @@ pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
         let Some(ended) = finish(queue, &session, ended).await else {
             break;
         };
+        if is_next_due(&follower, &mut turns, &ended) {
+            continue;
+        }
         if began.elapsed() > LONGEST_BACKOFF {
             backoff = FIRST_BACKOFF;
         }
@@ -110,6 +145,23 @@ pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
             () = tokio::time::sleep(jitter(wait)) => {}
         }
         backoff = (backoff * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+/// True if the other one's turn is now: the upstream's after the archive's, or the reverse; or the archive's next history.
+fn is_next_due(follower: &Follower, turns: &mut Turns, ended: &Ended) -> bool {
+    let config = &follower.shared.config;
+    let beside = follower.upstream.is_some();
+    match ended {
+        Ended::Read | Ended::Owed => true,
+        Ended::Archive(error) => {
+            if turns.failed(error) && beside {
+                let (name, upstream) = (&config.name, &config.upstream);
+                tracing::warn!(database = %name, "the archive is not used, {upstream} is asked: {error}");
+            }
+            beside
+        }
+        _ => false,
     }
 }
 
@@ -148,9 +200,12 @@ fn describe(shared: &Shared, ended: &Ended) -> Option<Duration> {
             None,
         ),
         Ended::Upstream(error) => (error.to_string(), error.retry_after()),
+        Ended::Archive(error) => (error.to_string(), None),
+        // The next begins at once.
+        Ended::Read | Ended::Owed => return None,
     };
     if shared.disconnected(&reason) {
-        let (name, upstream) = (&shared.config.name, &shared.config.upstream);
+        let (name, upstream) = (&shared.config.name, shared.config.source());
         tracing::warn!(database = %name, %upstream, "disconnected: {reason}");
     }
     wait
@@ -162,8 +217,12 @@ fn jitter(wait: Duration) -> Duration {
     wait.mul_f64(0.5 + part)
 }
 
-async fn stream_once(follower: &Follower, session: &CancellationToken) -> Ended {
-    let Follower { shared, queue, .. } = follower;
+async fn stream_once(follower: &Follower, session: &CancellationToken, turns: &mut Turns) -> Ended {
+    let Follower {
+        shared,
+        queue,
+        upstream,
+    } = follower;
     let (reply, answer) = oneshot::channel();
     if queue.send(Command::Begin(reply)).await.is_err() {
         return Ended::Here;
@@ -179,15 +238,34 @@ async fn stream_once(follower: &Follower, session: &CancellationToken) -> Ended 
         }
         Err(_) => return Ended::Here,
     };
+    let from = request.mark.map(|mark| mark.point.position);
+    let seen = (*shared.watch().borrow()).map(|point| point.position);
+    let archive = shared.config.archive.as_ref();
+    let ask = turns.ask(archive, upstream.is_some(), request.fresh, from, seen);
+    shared.set_seeding(ask.is_some() && upstream.is_some());
+    if let (Some(archive), Some(ask)) = (archive, ask) {
+        let feeding = Messages::Archive(Feeding::begin(archive, ask));
+        return receive(follower, session, feeding, &request.replica_id, turns).await;
+    }
+    let Some(upstream) = upstream else {
+        let reason = "there is neither an upstream nor an archive".to_owned();
+        shared.set_state(DatabaseState::Failed, reason);
+        return Ended::Here;
+    };
     let start = start_of(shared, &request);
     let stream = tokio::select! {
         () = session.cancelled() => return Ended::Here,
-        stream = follower.upstream.stream(start) => stream,
+        stream = upstream.stream(start) => stream,
     };
-    match stream {
-        Ok(stream) => receive(follower, session, stream, &request.replica_id).await,
+    let ended = match stream {
+        Ok(stream) => {
+            let stream = Messages::Upstream(Box::new(stream));
+            receive(follower, session, stream, &request.replica_id, turns).await
+        }
         Err(error) => Ended::Upstream(error),
-    }
+    };
+    turns.upstream_ended();
+    ended
 }
 
 fn start_of(shared: &Shared, request: &Request) -> StreamStart {
@@ -209,14 +287,17 @@ fn start_of(shared: &Shared, request: &Request) -> StreamStart {
 async fn receive(
     follower: &Follower,
     session: &CancellationToken,
-    mut stream: MessageStream,
+    mut stream: Messages,
     replica_id: &str,
+    turns: &mut Turns,
 ) -> Ended {
-    let Follower {
-        shared, upstream, ..
-    } = follower;
+    let shared = &follower.shared;
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
-    let mut silence = Duration::from_secs(15);
+    let mut silence = match &stream {
+        Messages::Upstream(_) => Duration::from_secs(15),
+        // It ends by itself with an error.
+        Messages::Archive(_) => Duration::MAX,
+    };
     loop {
         let next = tokio::select! {
             () = session.cancelled() => return Ended::Here,
@@ -224,15 +305,27 @@ async fn receive(
         };
         let message = match next {
             Err(_) => return Ended::Silent(silence),
-            Ok(None) => return Ended::Cleanly,
-            Ok(Some(Err(error))) => return Ended::Upstream(error),
-            Ok(Some(Ok(message))) => message,
+            Ok(Err(ended)) => return ended,
+            Ok(Ok(message)) => message,
         };
         if let Message::Hello(hello) = &message {
-            // Three missed heartbeats, and then some: the primary or the way to it is gone.
-            silence = Duration::from_millis(u64::from(hello.heartbeat_ms) * 4)
-                .max(Duration::from_secs(4));
-            greet(shared, upstream, session, hello, replica_id);
+            if let (Messages::Upstream(_), Some(upstream)) = (&stream, &follower.upstream) {
+                let is_gone = hello.follows == Follows::NotRetained;
+                if is_gone && shared.config.archive.is_some() && turns.owe(hello.generation) {
+                    return Ended::Owed;
+                }
+                // Three missed heartbeats, and then some: the primary or the way to it is gone.
+                silence = Duration::from_millis(u64::from(hello.heartbeat_ms) * 4)
+                    .max(Duration::from_secs(4));
+                let ids = (replica_id.to_owned(), hello.session_id.clone());
+                tokio::spawn(report(
+                    shared.clone(),
+                    upstream.clone(),
+                    session.clone(),
+                    ids,
+                ));
+            }
+            greet(shared, hello);
         }
         let size = payload(&message);
         shared.note_bytes(size);
@@ -272,25 +365,11 @@ async fn hand_on(
     follower.queue.send(command).await.is_ok()
 }
 
-fn greet(
-    shared: &Arc<Shared>,
-    upstream: &Upstream,
-    session: &CancellationToken,
-    hello: &Hello,
-    replica_id: &str,
-) {
+fn greet(shared: &Arc<Shared>, hello: &Hello) {
     shared.meters.streams.add(1);
     let name = &shared.config.name;
     tracing::info!(database = %name, follows = ?hello.follows, "connected: {}", hello.reason);
     shared.set_state(DatabaseState::CatchingUp, hello.reason.clone());
-    let (replica_id, session_id) = (replica_id.to_owned(), hello.session_id.clone());
-    tokio::spawn(report(
-        shared.clone(),
-        upstream.clone(),
-        session.clone(),
-        replica_id,
-        session_id,
-    ));
 }
 
 fn payload(message: &Message) -> usize {
@@ -298,60 +377,5 @@ fn payload(message: &Message) -> usize {
         Message::Chunk(chunk) => chunk.data.len(),
         Message::SnapshotPages(pages) => pages.data.len(),
         _ => 0,
-    }
-}
-
-/// Tells the primary how far this replica is, until the session ends. Losing it costs only the primary's view.
-async fn report(
-    shared: Arc<Shared>,
-    upstream: Upstream,
-    session: CancellationToken,
-    replica_id: String,
-    session_id: String,
-) {
-    let (sender, receiver) = mpsc::channel(4);
-    let mut applied = shared.watch();
-    let feed = async {
-        let (mut told, mut before) = (None, 0);
-        loop {
-            let (received, durable, apply_lag_seconds) = shared.progress();
-            let visible = (*applied.borrow_and_update()).map(|p| p.position);
-            let bytes = shared.bytes();
-            let flows = std::mem::replace(&mut before, bytes) != bytes;
-            let news = Some((received, visible, durable, bytes));
-            if told != news {
-                told = news;
-                let progress = Progress {
-                    database: shared.config.upstream_database.clone(),
-                    replica_id: replica_id.clone(),
-                    session_id: session_id.clone(),
-                    received,
-                    applied: visible,
-                    durable,
-                    apply_lag_seconds,
-                };
-                if sender.send(progress).await.is_err() {
-                    return;
-                }
-            }
-            tokio::time::sleep(REPORT_INTERVAL).await;
-            // What becomes durable is told by nobody; it is soon after it became visible. And while bytes come in, the
-            // primary hears of us each second: over a slow way the answer to its ping would stand behind all of them.
-            let patience = match visible == durable && !flows {
-                true => Duration::from_secs(5),
-                false => Duration::from_secs(1),
-            };
-            // Over: something may have become durable.
-            if let Ok(Err(_)) = tokio::time::timeout(patience, applied.changed()).await {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = session.cancelled() => {}
-        () = feed => {}
-        result = upstream.report(receiver) => if let Err(error) = result {
-            tracing::debug!(database = %shared.config.name, "progress is not reported: {error}");
-        }
     }
 }

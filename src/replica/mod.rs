@@ -1,4 +1,4 @@
-//! A replica: follows a primary's stream and keeps a local database that other programs read.
+//! A replica: follows a primary's stream, or an archive ([`archive`]), and keeps a local database that other programs read.
 //!
 //! Three parties: a task that follows the stream ([`follow`]), a thread that applies it ([`queue`], [`worker`],
 //! [`applier`]), and a thread that waits for the disk ([`checkpointer`]). The threads are there only while they have
@@ -6,6 +6,7 @@
 //! [`machine`], which does nothing itself.
 
 mod applier;
+mod archive;
 mod checkpointer;
 mod copy;
 mod detach;
@@ -21,6 +22,7 @@ mod machine;
 mod open;
 mod queue;
 mod record;
+mod report;
 mod restart;
 mod scrub;
 mod seed;
@@ -36,6 +38,7 @@ pub use detach::{DetachError, detach_offline};
 pub use local_copy::{LocalCopy, LocalCopyError};
 pub use take::{Take, TakeError, Taken};
 
+use crate::archive::ArchiveSource;
 use crate::client::Upstream;
 use crate::format::position::Position;
 use crate::model::{DatabaseState, DatabaseStatus, Message, Meters, Point};
@@ -58,8 +61,10 @@ pub struct ReplicaConfig {
     pub upstream_database: String,
     /// The file that readers open.
     pub path: PathBuf,
-    /// The URL that it follows, for people.
+    /// The URL that it follows, for people; empty: its archive alone.
     pub upstream: String,
+    /// Where it starts from; without an upstream, what it follows.
+    pub archive: Option<ArchiveSource>,
     /// The replica's name, for people.
     pub replica_name: String,
     /// When the database is called stale; `None`: never.
@@ -82,6 +87,7 @@ impl ReplicaConfig {
             upstream_database: name.to_owned(),
             path,
             upstream: upstream.to_owned(),
+            archive: None,
             replica_name: nix::unistd::gethostname()
                 .ok()
                 .and_then(|n| n.into_string().ok())
@@ -91,6 +97,14 @@ impl ReplicaConfig {
             wal_soft_limit: 16 << 20,
             wal_hard_limit: 1 << 30,
             mode: 0o640,
+        }
+    }
+
+    /// What it follows, for people.
+    fn source(&self) -> String {
+        match &self.archive {
+            Some(archive) if self.upstream.is_empty() => format!("archive {}", archive.location),
+            _ => self.upstream.clone(),
         }
     }
 }
@@ -137,15 +151,15 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts following. Must be called in a tokio runtime.
-    pub fn start(config: ReplicaConfig, upstream: Upstream) -> Arc<Replica> {
+    /// Starts following; without an upstream, the archive alone. Must be called in a tokio runtime.
+    pub fn start(config: ReplicaConfig, upstream: impl Into<Option<Upstream>>) -> Arc<Replica> {
         let shared = Arc::new(Shared::new(config));
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let queue = Queue::new(worker::Worker::new(shared.clone()), tasks.clone());
         let follower = follow::Follower {
             shared: shared.clone(),
-            upstream,
+            upstream: upstream.into(),
             queue: queue.clone(),
         };
         tasks.spawn(follow::run(follower, cancel.clone()));

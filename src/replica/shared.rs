@@ -49,6 +49,8 @@ struct Inner {
     snapshot_began: Instant,
     scrubs: u64,
     apply_lag_seconds: f64,
+    /// What comes is the archive's, and how far the upstream is nobody has said yet.
+    seeding: bool,
 }
 
 /// Long work that is under way.
@@ -99,6 +101,7 @@ impl Shared {
             snapshot_began: Instant::now(),
             scrubs: 0,
             apply_lag_seconds: 0.0,
+            seeding: false,
         };
         Shared {
             config,
@@ -158,8 +161,16 @@ impl Shared {
     /// The primary's position and clock, as a message said.
     pub fn seen(&self, position: Position, clock_us: i64) {
         let mut inner = self.lock();
+        if inner.seeding {
+            return;
+        }
         inner.lag.seen(position, clock_us, Instant::now());
         self.look_level(&mut inner);
+    }
+
+    /// What comes next is an archive's, and the upstream is asked after that: no position of it is the newest.
+    pub(super) fn set_seeding(&self, seeding: bool) {
+        self.lock().seeding = seeding;
     }
 
     /// Readers see this now. `streamed`: it came from the stream, not from the disk at the start.
@@ -182,14 +193,25 @@ impl Shared {
     fn look_level(&self, inner: &mut Inner) {
         let level = inner.lag.lag_seconds(Instant::now()) == 0.0
             && inner.lag.staleness_seconds(Instant::now()) >= 0.0;
-        let taking = matches!(
-            inner.state,
-            DatabaseState::CatchingUp | DatabaseState::Snapshot
-        );
+        let taking = !inner.seeding
+            && matches!(
+                inner.state,
+                DatabaseState::CatchingUp | DatabaseState::Snapshot
+            );
         if level && taking {
             inner.state = DatabaseState::Streaming;
             inner.reason.clear();
-            tracing::info!(database = %self.config.name, "level with the primary: streaming");
+            let what = match &self.config.archive {
+                Some(archive) if self.config.upstream.is_empty() => {
+                    let poll = archive.poll.as_secs_f64();
+                    inner.reason = format!(
+                        "level with the archive, which is read each {poll} s; what is not archived yet is not here"
+                    );
+                    "archive"
+                }
+                _ => "primary",
+            };
+            tracing::info!(database = %self.config.name, "level with the {what}: streaming");
             self.caught_up
                 .send_if_modified(|was| !std::mem::replace(was, true));
         }
@@ -372,7 +394,7 @@ impl Shared {
             upstream_position: inner.lag.upstream(),
             lag_seconds: inner.lag.lag_seconds(now),
             staleness_seconds: inner.lag.staleness_seconds(now),
-            upstream: self.config.upstream.clone(),
+            upstream: self.config.source(),
             path: self.config.path.display().to_string(),
             bytes_streamed: inner.bytes,
             commits: inner.publications,

@@ -166,8 +166,7 @@ impl Worker {
             self.failed(&error);
             return Err(Refusal::Told);
         }
-        let (mark, replica_id) = applier.request();
-        Ok(Request { mark, replica_id })
+        Ok(applier.request())
     }
 
     fn open(&mut self) -> Result<(), String> {

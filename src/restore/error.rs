@@ -74,6 +74,22 @@ pub enum RestoreError {
         /// The archive.
         archive: String,
     },
+    /// A replica has all that is there already.
+    #[error("{archive} ends at {end}, before {have}, which is here already")]
+    Behind {
+        /// The archive.
+        archive: String,
+        /// What the replica has.
+        have: Position,
+        /// The last position there.
+        end: Position,
+    },
+    /// The archive is being begun.
+    #[error("the log that completes the snapshot in {archive} is not archived yet")]
+    Unready {
+        /// The archive.
+        archive: String,
+    },
     /// Without what is damaged, nothing is left.
     #[error("nothing sound is left: {0}")]
     NothingSound(Box<RestoreError>),

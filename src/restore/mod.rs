@@ -29,7 +29,7 @@ mod walk;
 
 pub use catalog::{Catalog, Gap, History, Listed, Segment};
 pub use error::RestoreError;
-pub use feed::{Deliver, FeedOptions, feed};
+pub use feed::{Deliver, Feed, FeedOptions};
 pub use object::Source;
 pub use plan::{Newest, Target};
 pub use run::{Options, Restored};

@@ -109,7 +109,12 @@ impl Served {
             Served::Primary(primary) => Ok(primary.clone()),
             Served::Replica(replica) => {
                 let (name, upstream) = (replica.name(), replica.status().upstream);
-                let message = format!("'{name}' is a replica here; ask its primary at {upstream}");
+                let message = match upstream.strip_prefix("archive ") {
+                    Some(archive) => format!(
+                        "'{name}' is a replica here, which follows the archive {archive}; ask its primary"
+                    ),
+                    None => format!("'{name}' is a replica here; ask its primary at {upstream}"),
+                };
                 Err(Refusal::new(Reason::NotAPrimary, message).about(name))
             }
         }

@@ -6,6 +6,7 @@ mod hand;
 mod kills;
 mod kit;
 mod owners;
+mod replica;
 mod running;
 
 #[allow(dead_code)]

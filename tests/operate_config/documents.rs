@@ -84,7 +84,7 @@ fn the_example_is_valid_as_it_stands_and_with_all_keys() {
     let all = uncommented(&example);
     let tokens = |name: &str| Ok(format!("{name}-of-the-environment"));
     let config = parse(&all, "example", Some(&tokens)).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.entries.len(), 4);
+    assert_eq!(config.entries.len(), 5);
     assert_eq!(config.server.access.len(), 3);
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use std::path::PathBuf;
 use std::time::Duration;
-use walcast::archive::ArchiveOptions;
+use walcast::archive::{ArchiveOptions, ArchiveSource};
 use walcast::config::{
     Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig, LogFormat, Permission,
     PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls, TokenSource,
@@ -121,6 +121,7 @@ fn replica() -> impl Strategy<Value = ReplicaOptions> {
             wal_soft_limit: one.min(other),
             wal_hard_limit: one.max(other),
             mode,
+            archive: None,
         },
     )
 }
@@ -136,9 +137,27 @@ fn entry(number: usize) -> impl Strategy<Value = Entry> {
         .prop_map(
             move |((one, path, name, database), upstream, primary, replica)| {
                 // Keys of the other kind are refused, so only defaults can be shown of them.
-                let (primary, replica) = match &upstream {
-                    Some(_) => (PrimaryOptions::default(), replica),
-                    None => (primary, ReplicaOptions::default()),
+                let source = primary
+                    .archives
+                    .first()
+                    .map(|archive| ArchiveSource::new(archive.location.clone()));
+                let (primary, replica) = match (&upstream, one, source) {
+                    (Some(_), _, archive) => (
+                        PrimaryOptions::default(),
+                        ReplicaOptions { archive, ..replica },
+                    ),
+                    (None, true, Some(archive)) if number.is_multiple_of(2) => {
+                        let archive = ArchiveSource {
+                            poll: primary.heartbeat,
+                            ..archive
+                        };
+                        let archive = Some(archive);
+                        (
+                            PrimaryOptions::default(),
+                            ReplicaOptions { archive, ..replica },
+                        )
+                    }
+                    _ => (primary, ReplicaOptions::default()),
                 };
                 match one {
                     true => Entry::Database(DatabaseEntry {

@@ -3,7 +3,7 @@
 use super::support::{env, read};
 use std::path::PathBuf;
 use std::time::Duration;
-use walcast::archive::ArchiveOptions;
+use walcast::archive::{ArchiveOptions, ArchiveSource};
 use walcast::config::{
     Config, DatabaseEntry, DirectoryEntry, Entry, Grant, Limits, LogConfig, LogFormat, Permission,
     PrimaryOptions, Readiness, ReplicaOptions, ServerOptions, ServerTls, TokenSource,
@@ -55,6 +55,7 @@ dbs:
       database: deep/app.db
       tls: {ca: ca.pem, cert: c.pem, key: k.pem, server-name: other.example}
       token-file: t
+    archive: /backup/app
     replica-name: eu-1
     scrub-interval: 24h
     wal-soft-limit: 1MiB
@@ -63,6 +64,7 @@ dbs:
   - {dir: tenants, pattern: "**/*.db", retain-age: 0s}
   - dir: mirror
     upstream: {url: "http://h:1", token: plain}
+  - {path: standby.db, archive: "s3://bucket/app", archive-poll: 10s}
 "#;
 
 fn everything() -> Config {
@@ -177,6 +179,7 @@ fn entries() -> Vec<Entry> {
                 wal_soft_limit: 1 << 20,
                 wal_hard_limit: 2 << 20,
                 mode: 0o600,
+                archive: Some(ArchiveSource::new("/backup/app".parse().expect("a path"))),
             },
         }),
         Entry::Directory(DirectoryEntry {
@@ -199,6 +202,19 @@ fn entries() -> Vec<Entry> {
             }),
             primary: PrimaryOptions::default(),
             replica: ReplicaOptions::default(),
+        }),
+        Entry::Database(DatabaseEntry {
+            name: "standby.db".into(),
+            path: "standby.db".into(),
+            upstream: None,
+            primary: PrimaryOptions::default(),
+            replica: ReplicaOptions {
+                archive: Some(ArchiveSource {
+                    location: "s3://bucket/app".parse().expect("a bucket"),
+                    poll: Duration::from_secs(10),
+                }),
+                ..ReplicaOptions::default()
+            },
         }),
     ]
 }

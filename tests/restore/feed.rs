@@ -4,23 +4,24 @@ use crate::kit::source;
 use crate::maker::{Maker, made};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::time::Duration;
 use walcast::archive::Key;
-use walcast::format::position::Position;
+use walcast::format::position::{Generation, Position};
 use walcast::model::{Chunk, Follows, Message};
 use walcast::replica::{Take, Taken};
-use walcast::restore::{FeedOptions, RestoreError, feed};
+use walcast::restore::{Feed, FeedOptions, RestoreError};
 
 fn all(root: &Path, from: Option<Position>) -> Result<Vec<Message>, RestoreError> {
-    let mut messages = Vec::new();
+    let go = AtomicBool::new(false);
     let options = FeedOptions {
         from,
-        poll: None,
-        parallelism: 2,
-        cancel: &AtomicBool::new(false),
+        ..FeedOptions::new(&go)
     };
-    feed(&source(root), &options, &mut |message| {
+    as_told(root, &options)
+}
+
+fn as_told(root: &Path, options: &FeedOptions<'_>) -> Result<Vec<Message>, RestoreError> {
+    let mut messages = Vec::new();
+    Feed::begin(&source(root), options, &mut |message| {
         messages.push(message);
         true
     })?;
@@ -155,42 +156,132 @@ fn damage_ends_it_and_names_the_object() {
 #[test]
 fn it_goes_on_as_the_archive_grows_and_ends_with_the_history() {
     let mut maker = made(1, 2, 2);
-    let (sender, messages) = mpsc::channel();
     let archive = source(&maker.root);
-    let fed = std::thread::spawn(move || {
-        let options = FeedOptions {
-            from: None,
-            poll: Some(Duration::from_millis(5)),
-            parallelism: 1,
-            cancel: &AtomicBool::new(false),
-        };
-        feed(&archive, &options, &mut |message| {
-            sender.send(message).is_ok()
-        })
-    });
+    let go = AtomicBool::new(false);
     let scratch = tempfile::tempdir().expect("a directory");
     let mut take = Take::file(scratch.path(), 0o600);
-    let mut until = |position: Position| {
-        while take.point().is_none_or(|point| point.position != position) {
-            let message = messages
-                .recv_timeout(Duration::from_secs(60))
-                .expect("in time");
-            take.message(message).expect("believed");
-        }
+    let mut deliver = |message| {
+        take.message(message).expect("believed");
+        true
     };
-    until(maker.newest().position);
+    let mut feed = Feed::begin(&archive, &FeedOptions::new(&go), &mut deliver).expect("fed");
+    assert!(feed.more(&go, &mut deliver).expect("nothing new"));
     for round in 0..4 {
         if round == 2 {
             maker.restart();
         }
         grow(&mut maker);
-        until(maker.newest().position);
+        // A commit whose checksum the primary did not know, and in the last round the log's end after one.
+        maker.commit_unproven("INSERT INTO t(a, b) VALUES (2, randomblob(2000))");
+        maker.segment();
+        assert!(feed.more(&go, &mut deliver).expect("fed"));
     }
-    let bytes = maker.newest().bytes.clone();
+    maker.restart();
+    assert!(feed.more(&go, &mut deliver).expect("nothing new"));
+    grow(&mut maker);
+    assert!(feed.more(&go, &mut deliver).expect("fed"));
+    let newest = maker.newest();
+    let (position, bytes) = (newest.position, newest.bytes.clone());
     maker.fork();
-    fed.join().expect("no panic").expect("an end");
-    let (_, path) = take.finish().expect("written").expect("a database");
+    assert!(!feed.more(&go, &mut deliver).expect("an end"));
+    let (point, path) = take.finish().expect("written").expect("a database");
+    assert_eq!(point.position, position);
     assert!(std::fs::read(path).expect("a database") == bytes);
+}
+
+#[test]
+fn a_commit_that_nothing_proves_comes_with_the_next_one() {
+    let mut maker = made(1, 2, 2);
+    let proven = maker.newest().clone();
+    maker.commit_unproven("INSERT INTO t(a, b) VALUES (2, randomblob(2000))");
+    maker.segment();
+    let go = AtomicBool::new(false);
+    let messages = all(&maker.root, None).expect("fed");
+    let Some(Message::Hello(hello)) = messages.first() else {
+        panic!("no hello")
+    };
+    assert_eq!(
+        hello.position, proven.position,
+        "a replica gets no further, and is level there"
+    );
+    let (seen, bytes) = taken(messages);
+    assert_eq!(seen.last(), Some(&proven.position));
+    assert!(bytes == proven.bytes);
+    // A snapshot of just that commit proves it.
+    maker.snapshot();
+    let (seen, bytes) = taken(all(&maker.root, None).expect("fed"));
+    assert_eq!(seen, [maker.newest().position]);
+    assert!(bytes == maker.newest().bytes);
+    // Who goes on has it with the next.
+    grow(&mut maker);
+    let options = FeedOptions {
+        from: Some(proven.position),
+        ..FeedOptions::new(&go)
+    };
+    let messages = as_told(&maker.root, &options).expect("fed");
+    let ends: Vec<Position> = chunks(&messages).iter().map(|chunk| chunk.end()).collect();
+    assert_eq!(ends, [maker.newest().position]);
+}
+
+#[test]
+fn nothing_older_than_what_was_seen_is_shown() {
+    let mut maker = made(1, 2, 3);
+    let snapshot = *maker.snapshots.last().expect("a snapshot");
+    let behind = maker.states.iter().position(|s| s.position == snapshot);
+    let seen = maker.states[behind.expect("a state") + 2].position;
+    let go = AtomicBool::new(false);
+    let options = FeedOptions {
+        seen: Some(seen),
+        ..FeedOptions::new(&go)
+    };
+    let (shown, bytes) = taken(as_told(&maker.root, &options).expect("fed"));
+    assert_eq!(shown.first(), Some(&seen));
+    assert!(bytes == maker.newest().bytes);
+    // What the archive does not have yet.
+    maker.commit("INSERT INTO t(a, b) VALUES (3, randomblob(10))");
+    let beyond = maker.newest().position;
+    for (from, seen) in [(Some(beyond), None), (None, Some(beyond))] {
+        let options = FeedOptions {
+            from,
+            seen,
+            ..FeedOptions::new(&go)
+        };
+        let error = as_told(&maker.root, &options).expect_err("ahead");
+        assert!(
+            matches!(error, RestoreError::Behind { have, .. } if have == beyond),
+            "{error}"
+        );
+    }
+    let options = FeedOptions {
+        generation: Some(Generation(7)),
+        ..FeedOptions::new(&go)
+    };
+    let error = as_told(&maker.root, &options).expect_err("another history");
+    assert!(
+        matches!(error, RestoreError::NoGeneration { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn behind_damage_a_later_snapshot_is_taken() {
+    let maker = made(1, 3, 3);
+    let go = AtomicBool::new(false);
+    let from = maker.states[1].position;
+    let told = |damaged| {
+        let options = FeedOptions {
+            from: Some(from),
+            damaged,
+            ..FeedOptions::new(&go)
+        };
+        as_told(&maker.root, &options).expect("fed")
+    };
+    assert_eq!(follows(&told(None)), Follows::Resume);
+    let messages = told(Some(0));
+    assert_eq!(follows(&messages), Follows::NotRetained);
+    assert!(taken(messages).1 == maker.newest().bytes);
+    // None is later.
+    assert_eq!(follows(&told(Some(2))), Follows::Resume);
 }
 
 /// As the writer: a segment, then its document, each whole.
@@ -203,14 +294,9 @@ fn grow(maker: &mut Maker) {
 fn it_ends_when_it_is_told() {
     let maker = made(1, 1, 2);
     let cancel = AtomicBool::new(false);
-    let options = FeedOptions {
-        from: None,
-        poll: Some(Duration::from_secs(3600)),
-        parallelism: 1,
-        cancel: &cancel,
-    };
     let end = maker.newest().position;
-    let result = feed(&source(&maker.root), &options, &mut |message| {
+    let options = FeedOptions::new(&cancel);
+    let result = Feed::begin(&source(&maker.root), &options, &mut |message| {
         if let Message::Chunk(chunk) = message {
             cancel.fetch_or(chunk.end() == end, Ordering::Relaxed);
         }

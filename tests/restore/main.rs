@@ -7,3 +7,7 @@ mod kit;
 mod maker;
 mod page;
 mod positions;
+
+#[allow(dead_code)]
+#[path = "../common/server.rs"]
+mod server;

@@ -2,6 +2,7 @@
 
 use crate::commands::text;
 use crate::maker::{Maker, made, sum};
+use crate::server::Server;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -51,8 +52,8 @@ fn every_command_works() {
     let newest = maker.newest();
     let mut restored = 0;
     for block in blocks() {
-        if block.contains("lz4 -dc") {
-            // Below, with what it needs.
+        if block.contains("lz4 -dc") || block.contains("walcast replica") {
+            // Below, with what they need.
             continue;
         }
         // A position of this very archive stands for the one in the page.
@@ -76,6 +77,30 @@ fn every_command_works() {
     // 22:13:20 is the first state, and each one comes a second later.
     assert!(read("then.db") == maker.states[10].bytes);
     assert_eq!(read("broken/app.db"), b"broken");
+}
+
+/// A standby goes on until it is told to end.
+#[test]
+fn a_copy_that_is_always_ready() {
+    let maker = made(1, 2, 2);
+    let block = blocks().into_iter().find(|b| b.contains("walcast replica"));
+    let copy = maker.dir.path().join("standby/app.db");
+    let block = block
+        .expect("the page has it")
+        .replace("/backup/app", text(&maker.root))
+        .replace("/standby/app.db", text(&copy));
+    let words: Vec<&str> = block.split_whitespace().collect();
+    let (program, args) = words.split_first().expect("words");
+    assert_eq!(*program, "walcast");
+    let server = Server::start_with(args, |_| {});
+    server.told("level with the archive");
+    let count = |path: &Path| -> i64 {
+        let database = rusqlite::Connection::open(path).expect("a database");
+        let sql = "SELECT sum(length(b) + id) FROM t";
+        database.query_row(sql, [], |row| row.get(0)).expect("rows")
+    };
+    assert_eq!(count(&copy), count(&maker.dir.path().join("app.db")));
+    assert_eq!(server.stop(), Some(0));
 }
 
 fn has(tool: &str) -> bool {

@@ -74,7 +74,7 @@ fn a_transaction_in_many_pieces_appears_at_once_or_not_at_all() {
         "BEGIN; WITH n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000)
                 INSERT INTO t(b) SELECT hex(randomblob(100)) FROM n; COMMIT",
     );
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     let messages = source.since(&mark.expect("a mark"), 10);
     assert!(messages.len() > 50, "many pieces");
     let cut = messages.len() - 1;
@@ -97,7 +97,7 @@ fn a_wrong_database_checksum_is_refused_and_a_snapshot_heals_it() {
     let mut applier = target.seeded(&source);
     let reader = target.reader();
     source.run("INSERT INTO t(b) VALUES('new')");
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     let mut messages = source.since(&mark.expect("a mark"), 100);
     let last = messages.pop().expect("a chunk");
     feed(&mut applier, messages);
@@ -112,7 +112,7 @@ fn a_wrong_database_checksum_is_refused_and_a_snapshot_heals_it() {
         "{error}"
     );
     assert_eq!(rows(&reader).len(), 5, "nothing of it is seen");
-    assert!(applier.request().0.is_none(), "a snapshot is asked for");
+    assert!(applier.request().mark.is_none(), "a snapshot is asked for");
     catch_up(&mut applier, &source);
     assert_eq!(rows(&reader), rows(&source.sql));
 }
@@ -140,7 +140,7 @@ fn a_seed_in_place_does_not_confuse_prepared_statements() {
     // The constant survives a restart, and so does the proof of the position.
     applier.close();
     let mut applier = target.open();
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     assert_eq!(mark.expect("a proven position").point.page_count, 3);
     other.run("INSERT INTO t VALUES('y', 2, 'two')");
     catch_up(&mut applier, &other);
@@ -181,7 +181,7 @@ fn a_replica_that_cannot_prove_its_state_applies_all_at_once() {
     let durable = std::fs::read(target.side().join("position")).expect("a position");
     source.run("INSERT INTO t(b) VALUES('last'); UPDATE t SET b='x' WHERE a=1");
     let mut applier = target.open();
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     let mark = mark.expect("the durable position");
     assert_eq!(format!("{}\n", mark.point.position).as_bytes(), durable);
     let reader = target.reader();
@@ -206,7 +206,7 @@ fn damage_in_the_file_is_found_at_the_next_start() {
     bytes[4096 + 2000] ^= 1;
     std::fs::write(&target.path, bytes).expect("damaged");
     let mut applier = target.open();
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     let error = applier.message(source.since(&mark.expect("a mark"), 100).remove(0));
     assert!(error.expect_err("refused").is_diverged());
     catch_up(&mut applier, &source);
@@ -321,7 +321,7 @@ fn damage_in_the_local_log_never_reaches_a_reader_as_a_mixture() {
     // As after a reboot: nobody has the index, so SQLite recovers it from the log.
     std::fs::remove_file(target.directory.path().join("copy.db-shm")).expect("removed");
     let mut applier = target.open();
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     let outcome: Result<(), ApplyError> = match mark {
         Some(mark) => source
             .since(&mark, 100)

@@ -24,7 +24,7 @@ fn a_small_commit_is_taken_once_the_log_has_begun() {
     let source = source();
     let target = Target::new();
     let mut applier = target.seeded(&source);
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     feed(&mut applier, source.since(&mark.expect("a mark"), 100));
     let first = commit(&source, "INSERT INTO t(b) VALUES('one')");
     assert!(
@@ -56,7 +56,7 @@ fn the_work_that_may_take_long_becomes_due() {
     let source = source();
     let target = Target::new();
     let mut applier = target.seeded(&source);
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     feed(&mut applier, source.since(&mark.expect("a mark"), 100));
     applier
         .message(commit(&source, "INSERT INTO t(b) VALUES('one')"))
@@ -78,7 +78,7 @@ fn the_log_that_began_anew_waits_for_no_sync_at_its_first_commit() {
     let source = source();
     let target = Target::with_soft_limit(64 << 10);
     let mut applier = target.seeded(&source);
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     feed(&mut applier, source.since(&mark.expect("a mark"), 100));
     // No reader: a pause at the soft limit begins the log anew.
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -12,7 +12,7 @@ fn source() -> Source {
 
 fn attempt(target: &Target, source: &Source) -> Result<(), ApplyError> {
     let mut applier = Applier::open(target.shared.clone(), target.side())?;
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     let messages = match mark {
         Some(mark) => source.since(&mark, 100),
         None => source.snapshot(),

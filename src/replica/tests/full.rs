@@ -18,7 +18,7 @@ fn at_the_hard_limit_nothing_more_is_applied_before_readers_end() {
 
     let full = (0..100).find_map(|_| {
         source.run("INSERT INTO t(b) VALUES(hex(randomblob(20000)))");
-        let (mark, _) = applier.request();
+        let mark = applier.request().mark;
         let messages = source.since(&mark.expect("a mark"), 100);
         messages.into_iter().find_map(|m| applier.message(m).err())
     });

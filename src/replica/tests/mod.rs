@@ -232,7 +232,7 @@ impl Target {
     /// An applier that has taken the source's snapshot.
     pub(super) fn seeded(&self, source: &Source) -> Applier {
         let mut applier = self.open();
-        assert!(applier.request().0.is_none(), "nothing is there yet");
+        assert!(applier.request().mark.is_none(), "nothing is there yet");
         feed(&mut applier, source.snapshot());
         applier
     }
@@ -254,7 +254,7 @@ pub(super) fn feed(applier: &mut Applier, messages: Vec<Message>) {
 
 /// Brings the replica level, as a reconnect does.
 pub(super) fn catch_up(applier: &mut Applier, source: &Source) {
-    let (mark, _) = applier.request();
+    let mark = applier.request().mark;
     match mark {
         Some(mark) => feed(applier, source.since(&mark, 100)),
         None => feed(applier, source.snapshot()),
