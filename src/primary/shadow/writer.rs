@@ -228,7 +228,12 @@ impl ShadowWriter {
     }
 
     fn remove(&mut self, job: Job) {
-        if let Some(job) = self.housekeeping.offer(job) {
+        // In order, or a later index goes before an earlier one, and a start in between finds a log with a hole.
+        let refused = match self.waiting.is_empty() {
+            true => self.housekeeping.offer(job),
+            false => Some(job),
+        };
+        if let Some(job) = refused {
             self.waiting.push_back(job);
         }
     }
