@@ -12,19 +12,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 impl Server {
-    /// The archives of its databases, as `walcast status --json` has them.
-    pub fn archives(&self) -> Vec<serde_json::Value> {
+    /// `walcast status --json`; null while it does not answer.
+    pub fn status(&self) -> serde_json::Value {
         let output = Command::new(env!("CARGO_BIN_EXE_walcast"))
             .args(["status", "--json", "--server", &self.url])
             .stdin(Stdio::null())
             .output()
             .expect("walcast runs");
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The archives of its databases.
+    pub fn archives(&self) -> Vec<serde_json::Value> {
         let mut archives = Vec::new();
-        find_archives(
-            &serde_json::from_str(&text).unwrap_or_default(),
-            &mut archives,
-        );
+        find_archives(&self.status(), &mut archives);
         archives
     }
 
@@ -363,4 +364,16 @@ pub fn primary(db: &Path, archive: &Path, more: &[&str]) -> Server {
     ];
     args.extend(more);
     Server::start_at(&args)
+}
+
+/// A place whose database has these transactions, and a primary that archives it: some are in its snapshot, and the log has
+/// all up to the last.
+pub fn archived(in_snapshot: u64, last: u64) -> (Place, Connection, Server) {
+    let place = Place::new();
+    let mut connection = create(&place.db());
+    (1..=in_snapshot).for_each(|n| commit(&mut connection, n));
+    let server = primary(&place.db(), &place.archive(), &[]);
+    server.wait_level();
+    (in_snapshot + 1..=last).for_each(|n| commit(&mut connection, n));
+    (place, connection, server)
 }

@@ -1,6 +1,8 @@
 //! Replicas that start from an archive, or follow it alone.
 
-use super::kit::{DEADLINE, Place, Server, Writer, commit, create, primary, state_of, until};
+use super::kit::{
+    DEADLINE, Place, Server, Writer, archived, commit, create, primary, state_of, until,
+};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,12 +26,7 @@ fn replica(copy: &Path, upstream: Option<&Server>, archive: &Path) -> Server {
 
 /// The only database of a server, as `walcast status --json` has it.
 fn status(server: &Server) -> serde_json::Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_walcast"))
-        .args(["status", "--json", "--server", &server.url])
-        .stdin(Stdio::null())
-        .output()
-        .expect("walcast runs");
-    let mut status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let mut status = server.status();
     let databases = status["databases"].as_array_mut();
     let mut of_app = databases.into_iter().flatten();
     of_app
@@ -66,12 +63,7 @@ fn wait_equal(replica: &Server, primary: &Server) -> serde_json::Value {
 
 #[test]
 fn a_new_replica_starts_from_the_archive_and_the_primary_sends_no_snapshot() {
-    let place = Place::new();
-    let mut connection = create(&place.db());
-    (1..=20).for_each(|n| commit(&mut connection, n));
-    let server = primary(&place.db(), &place.archive(), &[]);
-    server.wait_level();
-    (21..=40).for_each(|n| commit(&mut connection, n));
+    let (place, mut connection, server) = archived(20, 40);
     server.wait_level();
     let before = sent(&server);
     let copy = place.path("copy.db");
@@ -97,12 +89,7 @@ fn a_new_replica_starts_from_the_archive_and_the_primary_sends_no_snapshot() {
 
 #[test]
 fn an_archive_that_is_absent_empty_or_damaged_is_named_and_the_primary_asked() {
-    let place = Place::new();
-    let mut connection = create(&place.db());
-    (1..=20).for_each(|n| commit(&mut connection, n));
-    let server = primary(&place.db(), &place.archive(), &[]);
-    server.wait_level();
-    (21..=40).for_each(|n| commit(&mut connection, n));
+    let (place, _connection, server) = archived(20, 40);
     server.wait_level();
     let objects = place.objects();
     let find = |end: &str| {
@@ -259,13 +246,7 @@ fn bytes_in(dir: &Path) -> u64 {
 
 #[test]
 fn killed_while_it_starts_from_the_archive_it_ends_equal() {
-    let place = Place::new();
-    let mut connection = create(&place.db());
-    (1..=460).for_each(|n| commit(&mut connection, n));
-    let server = primary(&place.db(), &place.archive(), &[]);
-    server.wait_level();
-    // Much of it in the log, too.
-    (461..=620).for_each(|n| commit(&mut connection, n));
+    let (place, mut connection, server) = archived(460, 620);
     server.wait_level();
     let before = sent(&server);
     let dir = place.path("copies");

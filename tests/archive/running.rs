@@ -1,7 +1,7 @@
 //! What a user sees of an archive in the ordinary case.
 
 use super::hand;
-use super::kit::{Place, Writer, commit, create, metrics, primary, state_of, until};
+use super::kit::{Place, Writer, archived, commit, create, metrics, state_of, until};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -9,12 +9,7 @@ const QUICK: &str = "sync-interval: 50ms";
 
 #[test]
 fn the_short_command_archives_and_its_end_archives_the_last_commit() {
-    let place = Place::new();
-    let mut connection = create(&place.db());
-    (1..=20).for_each(|n| commit(&mut connection, n));
-    let server = primary(&place.db(), &place.archive(), &[]);
-    server.wait_level();
-    (21..=40).for_each(|n| commit(&mut connection, n));
+    let (place, _connection, server) = archived(20, 40);
     assert_eq!(server.stop(), Some(0));
     let restored = hand::restore(&place.archive());
     assert_eq!(state_of(&restored.db), 40);

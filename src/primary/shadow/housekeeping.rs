@@ -2,6 +2,7 @@
 //! stand between a commit and its capture.
 
 use crate::disk::{self, DiskError, Errands, File, ReplaceOps};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 /// Work that may be late.
@@ -61,6 +62,30 @@ impl Housekeeping {
     }
 }
 
+/// Jobs that found the queue full, in the order in which they came. Were a later index removed before an earlier one, an end
+/// in between would leave a log with a hole.
+#[derive(Default)]
+pub struct Backlog(VecDeque<Job>);
+
+impl Backlog {
+    /// Hands a job over by `offer`, after those that wait; or keeps it.
+    pub fn add(&mut self, job: Job, offer: impl FnMut(Job) -> Option<Job>) {
+        self.0.push_back(job);
+        self.drain(offer);
+    }
+
+    /// Hands over what waits, as far as `offer` takes it. True if nothing waits any more.
+    pub fn drain(&mut self, mut offer: impl FnMut(Job) -> Option<Job>) -> bool {
+        while let Some(job) = self.0.pop_front() {
+            if let Some(job) = offer(job) {
+                self.0.push_front(job);
+                return false;
+            }
+        }
+        true
+    }
+}
+
 fn work(job: Job) -> Result<(), DiskError> {
     match job {
         Job::Sync(file) => file.sync_data("shadow.sync"),
@@ -74,5 +99,34 @@ fn work(job: Job) -> Result<(), DiskError> {
             bytes,
             durable,
         } => disk::replace(ops, &path, &bytes, durable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_for_a_while_keeps_its_order() {
+        let mut backlog = Backlog::default();
+        let (mut done, mut tries) = (Vec::new(), 0_usize);
+        // The queue has room now and then, as while a thread takes from it.
+        let mut offer = |job: Job| {
+            tries += 1;
+            if !tries.is_multiple_of(3) {
+                return Some(job);
+            }
+            let Job::Remove(path) = job else {
+                unreachable!("only removals are added")
+            };
+            done.push(path);
+            None
+        };
+        let paths: Vec<PathBuf> = (0..50).map(|n| PathBuf::from(n.to_string())).collect();
+        for path in &paths {
+            backlog.add(Job::Remove(path.clone()), &mut offer);
+        }
+        while !backlog.drain(&mut offer) {}
+        assert_eq!(done, paths);
     }
 }

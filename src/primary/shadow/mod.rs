@@ -22,6 +22,7 @@ mod segment;
 mod sidecar;
 mod writer;
 
+use housekeeping::Backlog;
 pub use housekeeping::{Housekeeping, Job};
 pub use lineage::{Base, Lineage, OPS as LINEAGE_OPS};
 pub use reader::ShadowReader;

@@ -1,12 +1,12 @@
 //! Appends chunks to the shadow WAL of one generation.
 
 use super::{
-    Housekeeping, IndexSize, Job, Layout, Needed, Retention, SEGMENT_BYTES, SEGMENT_SECONDS,
+    Backlog, Housekeeping, IndexSize, Job, Layout, Needed, Retention, SEGMENT_BYTES,
+    SEGMENT_SECONDS,
 };
 use crate::disk::{self, File};
 use crate::format::commits::{self, CommitRecord, HEADER_SIZE, RECORD_SIZE};
 use crate::format::position::Generation;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ pub struct ShadowWriter {
     retention: Retention,
     housekeeping: Arc<Housekeeping>,
     /// Removals that found the queue full.
-    waiting: VecDeque<Job>,
+    waiting: Backlog,
 }
 
 impl ShadowWriter {
@@ -70,7 +70,7 @@ impl ShadowWriter {
             open: None,
             retention,
             housekeeping,
-            waiting: VecDeque::new(),
+            waiting: Backlog::default(),
         }
     }
 
@@ -210,11 +210,8 @@ impl ShadowWriter {
     /// before it goes.
     pub fn tick(&mut self, now_us: i64, needed: Needed, forget: impl Fn(u64)) {
         self.rotate(false);
-        while let Some(job) = self.waiting.pop_front() {
-            if let Some(job) = self.housekeeping.offer(job) {
-                self.waiting.push_front(job);
-                return;
-            }
+        if !self.waiting.drain(|job| self.housekeeping.offer(job)) {
+            return;
         }
         while let Some(index) = self
             .retention
@@ -228,14 +225,7 @@ impl ShadowWriter {
     }
 
     fn remove(&mut self, job: Job) {
-        // In order, or a later index goes before an earlier one, and a start in between finds a log with a hole.
-        let refused = match self.waiting.is_empty() {
-            true => self.housekeeping.offer(job),
-            false => Some(job),
-        };
-        if let Some(job) = refused {
-            self.waiting.push_back(job);
-        }
+        self.waiting.add(job, |job| self.housekeeping.offer(job));
     }
 
     fn open_bytes(&self) -> u64 {
