@@ -13,6 +13,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Waker, Poll};
 use std::time::Instant;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -102,10 +103,15 @@ pub async fn archive(
         taken_us: clock_us(),
     };
     let mut tries = ctx.tries();
+    let is_put = AtomicBool::new(false);
     let written = loop {
         let write = async {
             claim.check(store).await?;
-            if store.has(key).await? {
+            if is_put.load(Ordering::Relaxed) {
+                return store.put(doc_key, doc.encode()).await.map(|()| true);
+            }
+            // One without a document is nothing to go on from: it is written again.
+            if store.has(doc_key).await? {
                 return Ok(false);
             }
             ctx.state
@@ -113,6 +119,7 @@ pub async fn archive(
             let counted = Arc::clone(&ctx.state.meters);
             let packed = Packed::of(&file, move |bytes| counted.uploaded_bytes.add(bytes))?;
             store.put_stream(key, packed).await?;
+            is_put.store(true, Ordering::Relaxed);
             store.put(doc_key, doc.encode()).await?;
             Ok::<_, ArchiveError>(true)
         };

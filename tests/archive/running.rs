@@ -57,6 +57,25 @@ fn a_start_goes_on_where_the_archive_ends() {
 }
 
 #[test]
+fn a_snapshot_whose_document_never_came_is_written_again() {
+    let (place, _connection, server) = archived(20, 40);
+    assert_eq!(server.stop(), Some(0));
+    let doc = place
+        .objects()
+        .into_iter()
+        .find(|name| name.contains("/snapshots/") && name.ends_with(".json"));
+    let doc = place.archive().join(doc.expect("a document"));
+    std::fs::remove_file(&doc).expect("removed");
+    // Nothing is committed meanwhile, so the next snapshot is of the same index.
+    let server = place.run("", QUICK);
+    server.wait_archive("streaming");
+    assert!(doc.exists(), "{:?}", place.objects());
+    assert_eq!(place.count(".snapshot.lz4"), 1, "{:?}", place.objects());
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(state_of(&hand::restore(&place.archive()).db), 40);
+}
+
+#[test]
 fn commits_of_an_interval_share_an_object() {
     let place = Place::new();
     let mut connection = create(&place.db());
