@@ -162,6 +162,7 @@ impl Found {
             page_size: self.page_size,
             address: String::new(),
             transient: true,
+            resume_only: false,
         }
     }
 }

@@ -150,6 +150,7 @@ async fn take(ctx: &Arc<Context>, scratch: &Scratch) -> Result<(Point, PathBuf),
         page_size: 0,
         address: "127.0.0.1".to_owned(),
         transient: true,
+        resume_only: false,
     };
     let mut stream = ctx.primary.open_stream(start).await?;
     let mut take = Take::file(&scratch.0, PRIVATE);

@@ -36,6 +36,7 @@ impl Source {
             page_size: 0,
             address: String::new(),
             transient: true,
+            resume_only: false,
         };
         let opened = upstream.stream(start).await;
         Ok(opened.map(|stream| Source {

@@ -158,6 +158,12 @@ impl File {
         super::run(op, &self.path, || reserve(&self.inner, len))
     }
 
+    /// Gives `len` bytes from `from` on their blocks, without a change of its size: what is written there later cannot meet
+    /// a full disk. Where the file system has no such thing, nothing happens.
+    pub fn reserve(&self, op: &'static str, from: u64, len: u64) -> Result<()> {
+        super::run(op, &self.path, || reserve_beyond(&self.inner, from, len))
+    }
+
     /// Takes an exclusive lock on the whole file (`flock`); `false` if another process has it.
     pub fn try_lock(&self, op: &'static str) -> Result<bool> {
         super::run(op, &self.path, || match self.inner.try_lock() {
@@ -221,6 +227,27 @@ impl AsFd for File {
 fn reserve(file: &std::fs::File, len: u64) -> io::Result<()> {
     let len = i64::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
     nix::fcntl::posix_fallocate(file, 0, len).map_err(io::Error::from)
+}
+
+#[cfg(target_os = "linux")]
+fn reserve_beyond(file: &std::fs::File, from: u64, len: u64) -> io::Result<()> {
+    use nix::errno::Errno;
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let of = |bytes: u64| i64::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge);
+    match fallocate(
+        file,
+        FallocateFlags::FALLOC_FL_KEEP_SIZE,
+        of(from)?,
+        of(len)?,
+    ) {
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve_beyond(_: &std::fs::File, _: u64, _: u64) -> io::Result<()> {
+    Ok(())
 }
 
 /// Writes the zeros that are missing: then they have their space.

@@ -37,6 +37,8 @@ pub struct StreamStart {
     pub address: String,
     /// No replica, but a command that reads the database once: forgotten when its stream ends.
     pub transient: bool,
+    /// Where the log after the position is no longer kept, no snapshot is wanted: there is an archive.
+    pub resume_only: bool,
 }
 
 /// A request for a replica's copy.

@@ -37,8 +37,10 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
             .map_err(|e| PrimaryError::Disk(e.to_string()))?
     };
     let (follows, reason) = judged?;
+    let is_elsewhere = start.resume_only && follows == Follows::NotRetained;
     let snapshot = match follows {
         Follows::Resume => None,
+        _ if is_elsewhere => None,
         _ => Some(begin_snapshot(shared).await?),
     };
     let began = snapshot
@@ -61,7 +63,10 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
         epoch,
         page_size: tip.page_size,
         cursor: start.position.unwrap_or(tip.position),
-        phase: Phase::Follow,
+        phase: match is_elsewhere {
+            true => Phase::Ended,
+            false => Phase::Follow,
+        },
         out: VecDeque::from([Message::Hello(hello)]),
         reading: None,
         changes,
@@ -70,6 +75,11 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
         state: DatabaseState::CatchingUp,
         reason,
     };
+    if is_elsewhere {
+        let (database, name, reason) = (&shared.config.name, &start.replica_name, &stream.reason);
+        tracing::info!(database, "replica '{name}' goes to its archive: {reason}");
+        return Ok(stream);
+    }
     stream.begin(&start, follows, snapshot, &tip);
     Ok(stream)
 }

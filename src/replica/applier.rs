@@ -219,6 +219,9 @@ impl Applier {
 
     pub(super) fn give_up_pending(&mut self, error: &ApplyError) {
         self.disconnected();
+        if error.is_disk_full() {
+            self.policy.press();
+        }
         if error.is_diverged() {
             self.machine.forget_local();
         }

@@ -172,6 +172,11 @@ impl Turns {
         !self.had
     }
 
+    /// True if the archive comes before a snapshot of the upstream.
+    pub(super) fn is_archive_next(&self) -> bool {
+        !self.had
+    }
+
     /// The upstream had its turn.
     pub(super) fn upstream_ended(&mut self) {
         self.had = self.had && self.owed.is_some();

@@ -44,6 +44,11 @@ impl ApplyError {
         }
     }
 
+    /// True if the disk has no room.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, ApplyError::Local(LocalError::Disk(error)) if error.is_full())
+    }
+
     /// True if the files that are open are not those at the path any more: they must be opened again.
     pub fn is_gone(&self) -> bool {
         matches!(self, ApplyError::Local(LocalError::Gone { .. }))

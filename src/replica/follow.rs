@@ -252,7 +252,11 @@ async fn stream_once(follower: &Follower, session: &CancellationToken, turns: &m
         shared.set_state(DatabaseState::Failed, reason);
         return Ended::Here;
     };
-    let start = start_of(shared, &request);
+    let start = start_of(
+        shared,
+        &request,
+        archive.is_some() && turns.is_archive_next(),
+    );
     let stream = tokio::select! {
         () = session.cancelled() => return Ended::Here,
         stream = upstream.stream(start) => stream,
@@ -268,7 +272,7 @@ async fn stream_once(follower: &Follower, session: &CancellationToken, turns: &m
     ended
 }
 
-fn start_of(shared: &Shared, request: &Request) -> StreamStart {
+fn start_of(shared: &Shared, request: &Request, resume_only: bool) -> StreamStart {
     let point = request.mark.map(|mark| mark.point);
     StreamStart {
         database: shared.config.upstream_database.clone(),
@@ -281,6 +285,7 @@ fn start_of(shared: &Shared, request: &Request) -> StreamStart {
         page_size: point.map_or(0, |p| p.page_size),
         address: String::new(),
         transient: false,
+        resume_only,
     }
 }
 

@@ -106,7 +106,8 @@ impl Log {
         Ok(())
     }
 
-    /// Appends frames behind all others. On an error none of them count; what lies in the file is beyond the end.
+    /// Appends frames behind all others. On an error none of them count; what lies in the file is beyond the end. Where the
+    /// disk is full, the transaction is abandoned.
     pub fn append<'a>(&mut self, frames: impl Iterator<Item = NewFrame<'a>>) -> disk::Result<()> {
         self.begin()?;
         let size = FRAME_HEADER_SIZE + self.header.page_size as usize;
@@ -128,7 +129,13 @@ impl Log {
             count += 1;
         }
         let offset = frame_offset(self.header.page_size, self.next + 1);
-        self.file.write_all_at("wal.append", &self.buffer, offset)?;
+        let written = self.file.write_all_at("wal.append", &self.buffer, offset);
+        if let Err(error) = &written
+            && error.is_full()
+        {
+            self.cut();
+        }
+        written?;
         self.next += count;
         self.cksum = cksum;
         Ok(())
@@ -149,6 +156,17 @@ impl Log {
     pub fn abandon(&mut self) {
         self.next = self.committed;
         self.cksum = self.committed_cksum;
+    }
+
+    /// Forgets frames that are not visible, and gives their space back.
+    pub fn cut(&mut self) {
+        self.abandon();
+        // The end of a log whose header is still to come lies in frames of the log before.
+        if self.header_written
+            && let Err(error) = self.file.set_len("wal.cut", self.bytes())
+        {
+            tracing::warn!("the end of the log stays as it is: {error}");
+        }
     }
 
     /// The header that a new log would have.

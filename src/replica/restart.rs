@@ -39,6 +39,8 @@ pub struct Policy {
     told: Option<Instant>,
     /// At the hard limit, and the stream was ended for it.
     held: bool,
+    /// The disk is full: a log that begins anew is what may make room, whatever its size.
+    pressed: bool,
 }
 
 impl Policy {
@@ -51,7 +53,14 @@ impl Policy {
             blocked_since: None,
             told: None,
             held: false,
+            pressed: false,
         }
+    }
+
+    /// The disk has no room for more log.
+    pub fn press(&mut self) {
+        self.pressed = true;
+        self.next_try = Instant::now();
     }
 
     /// Looks whether something is due. `wait` waits for the checkpointer for at most the given time. `true`: the log is at
@@ -65,6 +74,7 @@ impl Policy {
     ) -> Result<bool, ApplyError> {
         let (frames, backfill) = local.backfill();
         if frames == 0 || local.log().next() != frames {
+            self.pressed &= frames > 0;
             return Ok(false);
         }
         let bytes = local.log().bytes();
@@ -96,7 +106,7 @@ impl Policy {
             } else {
                 self.next_try = Instant::now() + Duration::from_millis(20);
             }
-        } else if bytes >= self.soft {
+        } else if bytes >= self.soft || self.pressed {
             let budget = soft_pause(bytes, self.soft);
             self.pause(local, checkpointer, shared, wait, budget)?;
         }
@@ -108,7 +118,11 @@ impl Policy {
         let (frames, backfill) = local.backfill();
         let missing = u64::from(frames - backfill.min(frames)) * local.log().frame_size();
         let quiet = missing == 0 && local.log().bytes() >= QUIET_BYTES.min(self.soft);
-        frames == 0 || (missing < CHECKPOINT_BYTES && !quiet && local.log().bytes() < self.soft)
+        frames == 0
+            || (!self.pressed
+                && missing < CHECKPOINT_BYTES
+                && !quiet
+                && local.log().bytes() < self.soft)
     }
 
     fn succeeded(&mut self, shared: &Shared) {
@@ -116,6 +130,7 @@ impl Policy {
         self.blocked_since = None;
         self.told = None;
         self.held = false;
+        self.pressed = false;
         shared.note_fault("log", None);
     }
 

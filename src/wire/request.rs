@@ -28,6 +28,7 @@ impl From<StreamStart> for pb::StreamRequest {
             page_size: start.page_size,
             epoch: 0,
             transient: start.transient,
+            resume_only: start.resume_only,
         }
     }
 }
@@ -62,6 +63,7 @@ impl TryFrom<pb::StreamRequest> for StreamStart {
             page_size,
             address: String::new(),
             transient: request.transient,
+            resume_only: request.resume_only,
         })
     }
 }

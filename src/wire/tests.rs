@@ -199,6 +199,7 @@ proptest! {
             page_size: size,
             address: String::new(),
             transient: lz4,
+            resume_only: !lz4,
         };
         let back = StreamStart::try_from(pb::StreamRequest::from(start.clone())).expect("valid");
         prop_assert_eq!(format!("{start:?}"), format!("{back:?}"));

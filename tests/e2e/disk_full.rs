@@ -235,3 +235,55 @@ fn a_filesystem_that_is_really_full() {
     cluster.replica.kill9();
     drop(disk);
 }
+
+/// The log takes the disk's last byte while a reader holds it; then the reader ends, and nobody gives any space.
+#[test]
+fn a_log_that_filled_the_disk_makes_its_own_room() {
+    if !is_root("a full filesystem") {
+        return;
+    }
+    let scratch = Scratch::new("full-held");
+    let mut cluster = Cluster::new(&scratch);
+    let side = cluster
+        .replica_db()
+        .parent()
+        .expect("a directory")
+        .to_owned();
+    let disk = Mount::tmpfs(&side, "24m");
+    let options = Spec::default()
+        .with("seed", Rng::seed_for("full-held", 706))
+        .with("blob_kb", 64)
+        .with("max_mb", 1)
+        .with("rate", 400);
+    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
+    load.start_writer();
+    load.wait_commits(10);
+    cluster.start_primary();
+    cluster.start_replica();
+    cluster.wait_version(load.version());
+    let holder = Connection::open(cluster.replica_db()).expect("open");
+    holder
+        .execute_batch("BEGIN; SELECT count(*) FROM sqlite_master")
+        .expect("hold the log");
+    // The log has what the database file has no room for once the log has taken the rest.
+    Connection::open(cluster.primary_db())
+        .expect("open")
+        .execute_batch(
+            "CREATE TABLE ballast(data BLOB); INSERT INTO ballast VALUES(randomblob(4000000))",
+        )
+        .expect("grow");
+    let reason = wait_status(
+        cluster.replica_addr(),
+        "the full disk in the status",
+        |_, reason| reason.contains("No space left"),
+    );
+    eprintln!("held and full: {reason}");
+    let report = load.stop_writer();
+    holder.execute_batch("COMMIT").expect("let go");
+    cluster.wait_version(report.or("version", 0));
+    cluster.assert_equal(report.or("version", 0));
+    assert_eq!(cluster.snapshots(), 1, "the log had every position");
+    drop(holder);
+    cluster.replica.kill9();
+    drop(disk);
+}

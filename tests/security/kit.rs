@@ -112,6 +112,7 @@ pub fn start(database: &str) -> StreamStart {
         page_size: 0,
         address: String::new(),
         transient: false,
+        resume_only: false,
     }
 }
 

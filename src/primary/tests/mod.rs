@@ -74,6 +74,7 @@ pub fn start(id: &str) -> StreamStart {
         page_size: 0,
         address: "127.0.0.1:1".into(),
         transient: false,
+        resume_only: false,
     }
 }
 

@@ -315,6 +315,16 @@ async fn old_log_goes_and_a_replica_before_it_gets_a_snapshot() {
         follows(&primary, start_at("r", &first)).await,
         Follows::NotRetained
     );
+    // One that has an archive is told, and sent nothing.
+    let elsewhere = StreamStart {
+        resume_only: true,
+        ..start_at("elsewhere", &first)
+    };
+    let mut elsewhere = primary.open_stream(elsewhere).await.expect("a stream");
+    assert_eq!(hello(&mut elsewhere).await.follows, Follows::NotRetained);
+    assert!(elsewhere.next().await.is_none());
+    let listed = primary.replicas();
+    assert!(listed.iter().all(|r| r.replica_id != "elsewhere"));
     let error = loop {
         match slow.next().await.expect("no clean end") {
             Ok(_) => {}

@@ -4,6 +4,7 @@
 //! for a FULL, RESTART or TRUNCATE checkpoint gets what a PASSIVE one gives, as beside any busy writer.
 
 mod restart;
+mod room;
 mod scan;
 
 use super::log::{Log, NewFrame};
@@ -16,6 +17,7 @@ use crate::format::walindex::{IndexHeader, READMARK_NOT_USED, read_slot};
 use crate::sqlite::{SqliteError, WalIndex};
 use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
+use room::Room;
 use std::collections::HashSet;
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
@@ -96,6 +98,7 @@ pub struct Local {
     path: PathBuf,
     db: File,
     log: Log,
+    room: Room,
     published: IndexHeader,
     page_size: u32,
     cookie_delta: u32,
@@ -130,11 +133,13 @@ impl Local {
         // A writer killed in the middle of a transaction leaves entries that nobody will ever publish.
         index.cleanup(published.mx_frame)?;
         let sums = Sums::create(directory, page_size)?;
+        let room = Room::of(&db, index.checkpoint_info().backfill)?;
         let mut local = Local {
             index,
             path: path.to_owned(),
             db,
             log,
+            room,
             published,
             page_size,
             cookie_delta,
@@ -242,6 +247,7 @@ impl Local {
                 want,
             });
         }
+        self.make_room(page_count)?;
         note()?;
         fault::point("apply.noted");
         self.write(&kept, page_count)?;
@@ -264,6 +270,17 @@ impl Local {
             .collect();
         kept.reverse();
         kept
+    }
+
+    fn make_room(&mut self, page_count: u32) -> Result<()> {
+        let bytes = u64::from(page_count) * u64::from(self.page_size);
+        let (_, backfill) = self.backfill();
+        let reserved = self.room.reserve(&self.db, bytes, backfill);
+        // What the log has of this transaction is in the way of the checkpoint that may make room for it.
+        if reserved.as_ref().is_err_and(disk::DiskError::is_full) {
+            self.log.cut();
+        }
+        Ok(reserved?)
     }
 
     fn write(&mut self, pages: &[PageRef<'_>], commit_size: u32) -> Result<()> {

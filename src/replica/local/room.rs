@@ -1,0 +1,73 @@
+//! Room for the checkpoint: what the log adds to the database has its blocks in the database file before it is visible.
+//!
+//! Else a log that a reader holds could fill the disk, and nothing could ever empty it: the checkpoint, which lets the log
+//! begin anew, would have no room to grow the database file. The blocks lie beyond the file's end, where nobody sees them.
+//! Pages that exist are written in place; on a file system that copies on write that takes room all the same, and nothing
+//! here helps.
+
+use crate::disk::{self, File};
+
+/// Reserved beyond what is needed, so that not each growing commit asks the file system.
+const SLACK: u64 = 64 << 10;
+
+/// How far the database file has its blocks.
+pub struct Room {
+    end: u64,
+    /// The log's backfill when it was looked last: a checkpoint of the whole log cuts what lies beyond the end.
+    backfill: u32,
+}
+
+impl Room {
+    /// What a file has that nothing was reserved for.
+    pub fn of(db: &File, backfill: u32) -> disk::Result<Room> {
+        let end = db.len("db.size")?;
+        Ok(Room { end, backfill })
+    }
+
+    /// Makes sure of room for `bytes`. `backfill`: frames of the log that a checkpoint has copied by now.
+    ///
+    /// # Errors
+    /// Where the disk is full, before anything changed.
+    pub fn reserve(&mut self, db: &File, bytes: u64, backfill: u32) -> disk::Result<()> {
+        if backfill != self.backfill {
+            *self = Room::of(db, backfill)?;
+        }
+        if bytes <= self.end {
+            return Ok(());
+        }
+        let end = bytes + SLACK;
+        db.reserve("db.reserve", self.end, end - self.end)?;
+        self.end = end;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn blocks_are_there_and_the_size_stays_and_a_cut_is_noticed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db");
+        std::fs::write(&path, vec![1; 8192]).expect("written");
+        let db = File::open_rw("db.open", &path).expect("open");
+        let on_disk = || {
+            let metadata = std::fs::metadata(&path).expect("it is there");
+            (metadata.len(), metadata.blocks() * 512)
+        };
+        let mut room = Room::of(&db, 0).expect("a size");
+        room.reserve(&db, 8192, 0).expect("nothing to do");
+        room.reserve(&db, 1 << 20, 0).expect("room");
+        let (size, blocks) = on_disk();
+        assert_eq!(size, 8192);
+        assert!(blocks >= 1 << 20, "{blocks}");
+        // As SQLite does behind a checkpoint of everything.
+        db.set_len("db.cut", 8192).expect("cut");
+        std::fs::write(&path, vec![1; 8192]).expect("written");
+        assert!(on_disk().1 < 1 << 20);
+        room.reserve(&db, 1 << 20, 7).expect("room");
+        assert!(on_disk().1 >= 1 << 20, "the cut was not noticed");
+    }
+}
