@@ -244,9 +244,10 @@ impl Hub {
     }
 
     /// Nothing was committed for a while: gives the ring's memory back. The last chunk stays, so that a stream at the
-    /// tip sees that what comes next follows it.
-    pub fn rest(&self) {
+    /// tip sees that what comes next follows it. True if there was any.
+    pub fn rest(&self) -> bool {
         let mut state = self.state();
+        let has_more = state.ring.len() > 1;
         while state.ring.len() > 1 {
             state.ring.pop_front();
         }
@@ -256,6 +257,7 @@ impl Hub {
             .iter()
             .map(|c| c.data.len() + CHUNK_OVERHEAD)
             .sum();
+        has_more
     }
 
     /// Indexes before `index` are not kept any more.

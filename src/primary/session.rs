@@ -322,8 +322,11 @@ impl Session {
             .tick(clock_us(), hub.needed(), |gone| hub.forget_before(gone + 1));
         self.write_position(false);
         if self.notice.is_quiet() {
-            self.shared.hub.rest();
+            let has_freed = self.shared.hub.rest();
             self.capture.rest();
+            if has_freed {
+                crate::sys::give_memory_back();
+            }
         }
         None
     }
