@@ -73,7 +73,11 @@ impl Writer {
             ctx.state.durable(from.position);
         }
         ctx.state.set_restorable(is_whole);
-        ctx.state.set(DatabaseState::CatchingUp, &from.reason);
+        let reason = match from.follows {
+            Follows::NewReplica => "the archive has nothing of this history yet",
+            _ => &from.reason,
+        };
+        ctx.state.set(DatabaseState::CatchingUp, reason);
         let archived = watch::Sender::new(from.position);
         let session = Session {
             writer: self,

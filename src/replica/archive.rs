@@ -4,6 +4,7 @@ use crate::archive::{ArchiveSource, Key, Store};
 use crate::format::position::{Generation, Position};
 use crate::model::Message;
 use crate::restore::{Feed, FeedOptions, RestoreError, Source};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(super) struct Ask {
     pub generation: Option<Generation>,
     /// The log of this index could not be read.
     pub damaged: Option<u64>,
+    /// The snapshots of these indexes could not be read.
+    pub unsound: BTreeSet<u64>,
     /// `None`: what is there now.
     pub poll: Option<Duration>,
 }
@@ -99,6 +102,7 @@ async fn feed(
                 seen: ask.seen,
                 generation: ask.generation,
                 damaged: ask.damaged,
+                unsound: &ask.unsound,
                 poll: ask.poll,
                 parallelism: PARALLELISM,
                 cancel: &cancel,
@@ -133,6 +137,8 @@ pub(super) struct Turns {
     had: bool,
     /// The log of this index could not be read.
     damaged: Option<u64>,
+    /// The snapshots of these indexes could not be read.
+    unsound: BTreeSet<u64>,
     /// What was told of the archive last.
     told: String,
 }
@@ -160,6 +166,7 @@ impl Turns {
             seen,
             generation,
             damaged,
+            unsound: self.unsound.clone(),
             poll: (!has_upstream).then_some(archive.poll),
         })
     }
@@ -184,8 +191,15 @@ impl Turns {
 
     /// What went wrong with the archive. True if that is news.
     pub(super) fn failed(&mut self, error: &RestoreError) -> bool {
-        if let Some(Key::Wal { index, .. } | Key::SegmentDoc { index, .. }) = error.object() {
-            self.damaged = Some(index);
+        match error.object() {
+            Some(Key::Wal { index, .. } | Key::SegmentDoc { index, .. }) => {
+                self.damaged = Some(index);
+            }
+            Some(Key::Snapshot { index, .. } | Key::SnapshotDoc { index, .. }) => {
+                self.unsound.insert(index);
+            }
+            // Another trouble, or no snapshot is left: all are worth another look.
+            _ => self.unsound.clear(),
         }
         let text = error.to_string();
         std::mem::replace(&mut self.told, text.clone()) != text

@@ -2,6 +2,7 @@
 
 use super::hand;
 use super::kit::{Place, Writer, commit, create, state_of, until};
+use super::mount::{Mount, is_root};
 use std::fs;
 use std::time::Duration;
 
@@ -116,4 +117,39 @@ fn what_was_not_kept_for_long_enough_is_a_gap_with_a_name() {
     let server = place.run("retain-size: 0B", QUICK);
     server.wait_level();
     assert_eq!(place.count(".snapshot.lz4"), 2);
+}
+
+#[test]
+fn an_archive_on_a_full_disk_is_caught_up_with() {
+    if !is_root("a full filesystem") {
+        return;
+    }
+    let place = Place::new();
+    let disk = Mount::tmpfs(&place.archive(), "256k");
+    let writer = Writer::start(&place.db(), Duration::from_millis(3));
+    writer.wait(5);
+    let server = place.run("", QUICK);
+    let reason = server.wait_archive("disconnected");
+    assert!(reason.contains("No space left"), "{reason}");
+    // Neither the application nor the capture waits for it.
+    let before = server.position();
+    writer.wait(50);
+    until("the capture goes on", || {
+        (server.position() != before).then_some(())
+    });
+    disk.resize("256m");
+    server.wait_archive("streaming");
+    let last = writer.stop();
+    server.wait_level();
+    assert_eq!(server.stop(), Some(0));
+    let restored = hand::restore(&place.archive());
+    assert_eq!(state_of(&restored.db), last);
+    // Of what did not fit nothing is left.
+    let strange = |name: &String| {
+        !["lz4", "json", "commits"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    };
+    let strange: Vec<_> = place.objects().into_iter().filter(strange).collect();
+    assert!(strange.is_empty(), "{strange:?}");
 }

@@ -206,6 +206,41 @@ fn alone_the_archive_is_followed_live_and_readers_see_committed_states() {
 }
 
 #[test]
+fn alone_a_damaged_snapshot_is_passed_over_for_an_older_one() {
+    let place = Place::new();
+    let mut connection = create(&place.db());
+    let server = place.run("", "sync-interval: 50ms\nsnapshot-interval: 100ms");
+    let mut n = 0;
+    until("two snapshots", || {
+        n += 1;
+        commit(&mut connection, n);
+        server.wait_level();
+        connection
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+            .expect("a checkpoint");
+        let objects = place.objects();
+        let is_doc = |name: &&String| name.contains("/snapshots/") && name.ends_with(".json");
+        (objects.iter().filter(is_doc).count() >= 2).then_some(())
+    });
+    assert_eq!(server.stop(), Some(0));
+    let snapshots = place.objects().into_iter();
+    let newest = snapshots
+        .filter(|name| name.ends_with(".snapshot.lz4"))
+        .max();
+    let newest = place.archive().join(newest.expect("a snapshot"));
+    let mut bytes = std::fs::read(&newest).expect("a snapshot");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&newest, bytes).expect("damaged");
+    let copy = place.path("copy.db");
+    let standby = replica(&copy, None, &place.archive());
+    standby.told("level with the archive");
+    let log = standby.log();
+    assert!(log.contains(".snapshot.lz4"), "the damage is named: {log}");
+    assert_eq!(state_of(&copy), n);
+}
+
+#[test]
 fn another_history_in_the_archive_is_followed() {
     let place = Place::new();
     let mut connection = create(&place.db());

@@ -34,6 +34,7 @@ impl Begin {
             source,
             history,
             log_end,
+            unsound: options.unsound,
         };
         // Beyond what is known to be archived nothing older may be shown.
         let is_ahead = |end: Position| match have.filter(|have| *have > end) {
@@ -109,16 +110,18 @@ struct Snapshots<'a> {
     source: &'a Source,
     history: &'a History,
     log_end: Option<Position>,
+    unsound: &'a BTreeSet<u64>,
 }
 
 impl Snapshots<'_> {
-    /// The newest that the archived log completes.
+    /// The newest that the archived log completes, of those that may be sound.
     fn newest(&self) -> Result<SnapshotDoc, RestoreError> {
         let archive = self.source.name();
         let mut why = RestoreError::Undocumented {
             archive: archive.clone(),
         };
-        for &index in self.history.snapshots.keys().rev() {
+        let indexes = self.history.snapshots.keys().rev();
+        for &index in indexes.filter(|index| !self.unsound.contains(index)) {
             let key = Key::snapshot(self.history.generation, index);
             let Some(doc) = self.source.snapshot_doc(key, &BTreeSet::new())? else {
                 continue;

@@ -36,6 +36,8 @@ pub struct FeedOptions<'a> {
     pub generation: Option<Generation>,
     /// The log of this index is damaged: a snapshot of a later one is better than going on.
     pub damaged: Option<u64>,
+    /// Snapshots of these indexes could not be read: an older one, and the log from it on, is better than none.
+    pub unsound: &'a BTreeSet<u64>,
     /// How often there will be more; `None`: this is all.
     pub poll: Option<Duration>,
     /// Objects that are read and unpacked at one time.
@@ -52,6 +54,7 @@ impl<'a> FeedOptions<'a> {
             seen: None,
             generation: None,
             damaged: None,
+            unsound: const { &BTreeSet::new() },
             poll: None,
             parallelism: 2,
             cancel,

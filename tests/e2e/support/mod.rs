@@ -11,6 +11,7 @@ pub mod compare;
 pub mod dump;
 pub mod history;
 pub mod load;
+#[path = "../../common/mount.rs"]
 pub mod mount;
 pub mod ops;
 pub mod proc;
