@@ -49,8 +49,19 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a primary on a database and `replicas` replicas, and waits until they are level.
     pub fn start(root: &Path, db: &Path, replicas: usize) -> anyhow::Result<Cluster> {
+        Cluster::start_with(root, db, replicas, &[])
+    }
+
+    /// The same, with more arguments for the primary.
+    pub fn start_with(
+        root: &Path,
+        db: &Path,
+        replicas: usize,
+        more: &[OsString],
+    ) -> anyhow::Result<Cluster> {
         let runtime = runtime()?;
-        let args = ["primary"].map(OsString::from).to_vec();
+        let mut args = vec![OsString::from("primary")];
+        args.extend_from_slice(more);
         let databases = [(NAME.to_owned(), db.to_owned())];
         let primary = Server::start(&runtime, root, "primary", &databases, args)?;
         let mut cluster = Cluster {

@@ -4,6 +4,7 @@
 //! `cargo bench --bench end_to_end -- [SCENARIO...] [--quick]`; `--help` lists the scenarios. A figure that misses its
 //! target is shown and is no failure; the exit code is 1 only if replication was wrong.
 
+mod archive;
 mod clock;
 mod cluster;
 mod context;
@@ -75,6 +76,8 @@ enum Scenario {
     Idle,
     /// 1,000 databases in one process, ten of them busy
     Thousand,
+    /// What an archive costs the application, at 1,000 and 20,000 commits/s
+    Archive,
     /// A query on a replica, beside the same on a plain copy
     Reader,
 }
@@ -92,6 +95,7 @@ impl Scenario {
             Scenario::Catchup => steady::catchup(context),
             Scenario::Idle => steady::idle(context),
             Scenario::Thousand => thousand::run(context),
+            Scenario::Archive => archive::run(context),
             Scenario::Reader => reader::run(context),
         }
     }
