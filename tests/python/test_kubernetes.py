@@ -257,8 +257,8 @@ class Running(unittest.TestCase):
         # A replica that loses its volume comes back by itself.
         lost = self.replicas[2]
         lost.stop(signal.SIGKILL)
-        shutil.rmtree(os.path.join(lost.root, "data"))
-        os.makedirs(os.path.join(lost.root, "data"))
+        shutil.rmtree(lost.data)
+        lost.new_volume()
         lost.start()
         lost.wait_ready()
         sign_everywhere("at last")
