@@ -4,7 +4,6 @@ How a container runs is the pod's `way`: as a process at a loopback address of i
 read-only mounts are not enforced; or as a real container (containers.py), where they are.
 """
 
-import base64
 import os
 import re
 import signal
@@ -14,23 +13,12 @@ import sys
 import urllib.error
 import urllib.request
 
+from manifests import keys, values
 from servers import ROOT, WALCAST, poll
 
 GUESTBOOK = [sys.executable, "-u", os.path.join(ROOT, "deploy", "example-app", "guestbook.py")]
 # What an image's entry point is here.
 IMAGES = {"walcast": [WALCAST], "guestbook": GUESTBOOK}
-
-
-def values(of, key):
-    """The bytes of a Secret's or ConfigMap's key."""
-    if key in of.get("stringData", {}):
-        return of["stringData"][key].encode()
-    value = of["data"][key]
-    return base64.b64decode(value) if of["kind"] == "Secret" else value.encode()
-
-
-def keys(of):
-    return set(of.get("data", {})) | set(of.get("stringData", {}))
 
 
 class Processes:
