@@ -3,6 +3,7 @@ users, groups, mounts, a root that cannot be written, capabilities, seccomp, mem
 """
 
 import os
+import resource
 import signal
 import subprocess
 
@@ -11,6 +12,11 @@ from servers import ROOT, require
 
 # It knows where the images are.
 PODMAN = os.environ.get("WALCAST_PODMAN", os.path.join(ROOT, "target", "ci-image", "podman"))
+# No more than this process may have, or a container could not begin: podman's own are higher.
+LIMITS = [
+    f"--ulimit={name}={limit}:{limit}"
+    for name, limit in (("nofile", resource.getrlimit(resource.RLIMIT_NOFILE)[1]), ("nproc", 4096))
+]
 MEMORY_1, MEMORY_2 = "/sys/fs/cgroup/memory", "/sys/fs/cgroup"
 
 
@@ -155,7 +161,7 @@ class Containers:
         line = [PODMAN, "run", "--rm", "--pull=never", f"--name={name}", f"--hostname={self.pod.name}", "--log-driver=none"]
         line += [f"--network=ns:/run/netns/{network.namespace(self.pod.address)}", f"--dns={network.gateway}"]
         line += [*(f"--dns-search={each}" for each in SEARCH), "--dns-option=ndots:5"]
-        # What this process may have: it may be no more than that.
-        line += ["--ulimit=host", *self.security(container), *self.resources(container), *self.mounts(container)]
+        # The kubelet does not look at an image's own health check.
+        line += ["--no-healthcheck", *LIMITS, *self.security(container), *self.resources(container), *self.mounts(container)]
         line += [f"--env={key}={value}" for key, value in environment.items()]
         return Container(name, [*line, container["image"], *container["args"]], log)
