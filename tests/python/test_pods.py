@@ -315,8 +315,10 @@ for _ in range(%d):
         self.assertEqual(snapshots(replica), 1)
         sums = []
         for pod in (primary, replica):
-            limit, most, killed = pod.running["walcast"].memory()
-            print(f"{pod.name}: {most / MIB:.0f} of {limit / MIB:.0f} MiB, files included, for {self.SIZE} MiB", flush=True)
+            running = pod.running["walcast"]
+            limit, most, killed = running.memory()
+            own = running.status()["VmHWM"].strip()
+            print(f"{pod.name}, {self.SIZE} MiB of data: {most / MIB:.0f} of {limit / MIB:.0f} MiB with files, the program at most {own}", flush=True)
             self.assertEqual((limit, killed), (self.LIMIT, 0))
             with sqlite3.connect(f"file:{pod.data}/{DATABASE}?mode=ro", uri=True) as db:
                 sums.append(db.execute("SELECT count(*), total(length(data)), min(hex(substr(data, 1, 8))), max(hex(substr(data, -8))) FROM ballast").fetchone())
