@@ -1,5 +1,6 @@
 """People at the guestbook, while something happens to its pods: some write, some read, and everything is noted."""
 
+import http.client
 import itertools
 import json
 import re
@@ -32,7 +33,7 @@ class Writer(threading.Thread):
                 with urllib.request.urlopen(urllib.request.Request(self.url, form, {"Accept": "application/json"}), timeout=10) as answer:
                     json.load(answer)
                 self.written.append(number)
-            except OSError:
+            except (OSError, http.client.HTTPException, ValueError):
                 # Nobody is there to write to, and nothing was promised.
                 self.stopping.wait(0.05)
 
@@ -70,7 +71,7 @@ class Reader(threading.Thread):
                         self.look(answer.read().decode())
                 except urllib.error.HTTPError as error:
                     self.wrong.append(f"{self.pod.name}: {error.code} {error.read().decode()}")
-                except OSError as error:
+                except (OSError, http.client.HTTPException) as error:
                     self.wrong.append(f"{self.pod.name}: {error}")
 
     def look(self, page):
