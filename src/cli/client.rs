@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 pub struct ServerArg {
     /// The server, such as http://127.0.0.1:4040
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", env = "WALCAST_SERVER")]
     pub server: String,
     #[command(flatten)]
     security: ClientSecurityArgs,

@@ -1,8 +1,9 @@
-"""Pods of a manifest as processes of this machine: each at a loopback address of its own, with the manifest's arguments,
-files, environment, ports and probes. Users, limits and read-only mounts are not enforced here.
+"""Pods of a manifest on this machine, with the manifest's own arguments, files, environment, ports and probes.
+
+How a container runs is the pod's `way`: as a process at a loopback address of its own (here), where users, limits and
+read-only mounts are not enforced; or as a real container (containers.py), where they are.
 """
 
-import base64
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 
+from manifests import keys, values
 from servers import ROOT, WALCAST, poll
 
 GUESTBOOK = [sys.executable, "-u", os.path.join(ROOT, "deploy", "example-app", "guestbook.py")]
@@ -19,62 +21,91 @@ GUESTBOOK = [sys.executable, "-u", os.path.join(ROOT, "deploy", "example-app", "
 IMAGES = {"walcast": [WALCAST], "guestbook": GUESTBOOK}
 
 
-def values(of, key):
-    """The bytes of a Secret's or ConfigMap's key."""
-    if key in of.get("stringData", {}):
-        return of["stringData"][key].encode()
-    value = of["data"][key]
-    return base64.b64decode(value) if of["kind"] == "Secret" else value.encode()
+class Processes:
+    """Containers as processes: paths and addresses of the manifest become those of this machine."""
 
+    def __init__(self, pod):
+        self.pod = pod
 
-def keys(of):
-    return set(of.get("data", {})) | set(of.get("stringData", {}))
+    def text(self, container, text):
+        for name, address in self.pod.cluster.addresses.items():
+            text = re.sub(rf"//{name}:", f"//{address}:", text)
+        text = text.replace("0.0.0.0", self.pod.address).replace("//localhost:", f"//{self.pod.address}:")
+        # All containers share /data; the rest is each one's own.
+        text = re.sub(r"(?<![\w/])/data/", self.pod.data + "/", text)
+        return re.sub(r"(?<![\w/])/etc/", self.pod.path(container, "/etc") + "/", text)
+
+    def volume(self):
+        """Makes the pod's volume its own."""
+
+    def file(self, volume, path):
+        """Makes a file of a Secret or a ConfigMap the pod's own."""
+        os.chmod(path, 0o640)
+
+    def run(self, container, environment, log):
+        """Something with `poll`, `send_signal` and `wait`."""
+        image = container["image"].rsplit("/")[-1].split(":")[0]
+        command = IMAGES[image] + [self.text(container, each) for each in container["args"]]
+        path = os.path.dirname(WALCAST) + os.pathsep + os.environ["PATH"]
+        environment = {**os.environ, "PATH": path, **environment}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.pod.root, env=environment)
 
 
 class Pod:
-    """Number `ordinal` of a StatefulSet. `named` maps the hosts of Services to addresses."""
+    """Number `ordinal` of a StatefulSet."""
 
-    def __init__(self, cluster, name, ordinal, root, address):
+    def __init__(self, cluster, name, ordinal, root, address, way=Processes):
         self.cluster = cluster
         workload = cluster.find("StatefulSet", name)
         self.name = f"{name}-{ordinal}"
         self.spec = workload["spec"]["template"]["spec"]
         self.root = os.path.join(root, self.name)
+        self.data = os.path.join(self.root, "data")
         self.address = address
-        self.processes = {}
-        os.makedirs(os.path.join(self.root, "data"), exist_ok=True)
+        self.running = {}
+        self.way = way(self)
+        self.new_volume()
         for container in self.containers():
             for mount in container["volumeMounts"]:
-                self.mount(container, mount)
+                self.fill(container, mount)
 
     def containers(self):
         return [*self.spec["initContainers"], *self.spec["containers"]]
 
-    def here(self, container, text):
-        """A text of the manifest, with this machine's paths and addresses."""
-        for name, address in self.cluster.addresses.items():
-            text = re.sub(rf"//{name}:", f"//{address}:", text)
-        text = text.replace("0.0.0.0", self.address).replace("//localhost:", f"//{self.address}:")
-        # All containers share /data; the rest is each one's own.
-        text = re.sub(r"(?<![\w/])/data/", os.path.join(self.root, "data") + "/", text)
-        return re.sub(r"(?<![\w/])/etc/", os.path.join(self.root, container["name"], "etc") + "/", text)
+    def container(self, name):
+        return next(each for each in self.containers() if each["name"] == name)
 
-    def mount(self, container, mount):
-        volume = next((each for each in self.spec["volumes"] if each["name"] == mount["name"]), {})
-        target = os.path.join(self.root, container["name"], mount["mountPath"].lstrip("/"))
+    def path(self, container, path):
+        """Where a container's own path is on this machine."""
+        return os.path.join(self.root, container["name"], path.lstrip("/"))
+
+    def volume(self, mount):
+        """The pod's volume of a mount; None if it is a claim's."""
+        return next((each for each in self.spec["volumes"] if each["name"] == mount["name"]), None)
+
+    def new_volume(self):
+        """An empty volume, as a new claim has it."""
+        os.makedirs(self.data)
+        self.way.volume()
+
+    def fill(self, container, mount):
+        """The files of a Secret or a ConfigMap."""
+        volume = self.volume(mount) or {}
+        target = self.path(container, mount["mountPath"])
         if "secret" in volume:
             secret = self.cluster.find("Secret", volume["secret"]["secretName"])
             items = volume["secret"].get("items") or [{"key": key, "path": key} for key in keys(secret)]
             files = {os.path.join(target, item["path"]): values(secret, item["key"]) for item in items}
         elif "configMap" in volume:
             text = values(self.cluster.find("ConfigMap", volume["configMap"]["name"]), mount["subPath"]).decode()
-            files = {target: self.here(container, text).encode()}
+            files = {target: self.way.text(container, text).encode()}
         else:
             return
         for path, content in files.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o640), "wb") as file:
+            with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(content)
+            self.way.file(volume, path)
 
     def start(self):
         """As the kubelet: each sidecar, until its startup probe says yes, then the application."""
@@ -84,16 +115,10 @@ class Pod:
                 poll(f"{self.name}/{container['name']} to start", lambda: self.probe(container, "startupProbe"))
 
     def run(self, container):
-        image = container["image"].rsplit("/")[-1].split(":")[0]
-        command = IMAGES[image] + [self.here(container, each) for each in container["args"]]
         fields = {"metadata.name": self.name}
-        more = {e["name"]: fields[e["valueFrom"]["fieldRef"]["fieldPath"]] for e in container.get("env", [])}
-        path = os.path.dirname(WALCAST) + os.pathsep + os.environ["PATH"]
-        log = open(os.path.join(self.root, container["name"] + ".log"), "ab")
-        self.processes[container["name"]] = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.root, env={**os.environ, "PATH": path, **more}
-        )
-        log.close()
+        environment = {e["name"]: fields[e["valueFrom"]["fieldRef"]["fieldPath"]] for e in container.get("env", [])}
+        with open(os.path.join(self.root, container["name"] + ".log"), "ab") as log:
+            self.running[container["name"]] = self.way.run(container, environment, log)
 
     def log(self, container="walcast"):
         with open(os.path.join(self.root, container + ".log"), encoding="utf-8", errors="replace") as log:
@@ -101,8 +126,8 @@ class Pod:
 
     def probe(self, container, kind):
         """Asks as the kubelet does: it does not look at certificates."""
-        process = self.processes[container["name"]]
-        assert process.poll() is None, f"{self.name}/{container['name']} ended:\n{self.log(container['name'])}"
+        ended = self.running[container["name"]].poll()
+        assert ended is None, f"{self.name}/{container['name']} ended with {ended}:\n{self.log(container['name'])}"
         get = container[kind]["httpGet"]
         port = next(each["containerPort"] for each in container["ports"] if each["name"] == get["port"])
         scheme = get.get("scheme", "HTTP").lower()
@@ -116,16 +141,19 @@ class Pod:
     def is_ready(self):
         return all(self.probe(each, "readinessProbe") for each in self.containers())
 
-    def wait_ready(self):
-        poll(f"{self.name} to be ready", self.is_ready)
+    def is_alive(self):
+        return all(self.probe(each, "livenessProbe") for each in self.containers() if "livenessProbe" in each)
+
+    def wait_ready(self, **limit):
+        poll(f"{self.name} to be ready", self.is_ready, **limit)
 
     def stop(self, how=signal.SIGTERM):
         """The application first, then its sidecar."""
-        for name in reversed(list(self.processes)):
-            process = self.processes.pop(name)
-            if process.poll() is None:
-                process.send_signal(how)
-            process.wait(90)
+        for name in reversed(list(self.running)):
+            container = self.running.pop(name)
+            if container.poll() is None:
+                container.send_signal(how)
+            container.wait(90)
 
 
 class Cluster:

@@ -1,6 +1,5 @@
 """deploy/kubernetes: every overlay renders, is valid, holds together; and its pods do what they should, as processes."""
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -11,34 +10,15 @@ import unittest
 import urllib.parse
 import urllib.request
 
-from pods import Cluster, Pod, keys
+from manifests import keys, needs_python_packages, rendered, secrets
+from pods import Cluster, Pod
 from servers import ROOT, WALCAST, require
 
-HERE = os.path.join(ROOT, "deploy", "kubernetes")
 OVERLAYS = ("tls", "monitoring", "example-app", "archive")
 # Kinds of operators, for which there is no schema here.
 FOREIGN = {"Certificate", "Issuer", "PodMonitor", "PrometheusRule"}
 # Native sidecars began with 1.29.
 OLDEST = (1, 29)
-
-
-def needs_python_packages():
-    have = all(importlib.util.find_spec(name) for name in ("yaml", "kubernetes_validate"))
-    require(have, "Python's PyYAML or kubernetes-validate is missing")
-
-
-def rendered(overlay):
-    from kustomize import render
-
-    return render(os.path.join(HERE, "overlays", overlay))
-
-
-def secrets(names=""):
-    import yaml
-
-    script = os.path.join(HERE, "make-secrets.sh")
-    made = subprocess.run([script], capture_output=True, text=True, check=True, env={**os.environ, "WALCAST_NAMES": names})
-    return list(yaml.safe_load_all(made.stdout))
 
 
 def containers(workload):
@@ -257,8 +237,8 @@ class Running(unittest.TestCase):
         # A replica that loses its volume comes back by itself.
         lost = self.replicas[2]
         lost.stop(signal.SIGKILL)
-        shutil.rmtree(os.path.join(lost.root, "data"))
-        os.makedirs(os.path.join(lost.root, "data"))
+        shutil.rmtree(lost.data)
+        lost.new_volume()
         lost.start()
         lost.wait_ready()
         sign_everywhere("at last")
