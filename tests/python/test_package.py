@@ -77,7 +77,7 @@ class Package(unittest.TestCase):
 class Install(unittest.TestCase):
     def test_cargo_install_gives_a_program_that_works(self):
         require(shutil.which("cargo"), "cargo is missing")
-        # With the profile that the program under test was built with: then nothing is compiled twice.
+        # With a profile that is compiled already: that of the program under test, or the tests' own.
         profile = [] if os.sep + "release" + os.sep in WALCAST else ["--debug"]
         with tempfile.TemporaryDirectory(prefix="walcast-install-") as root:
             run("cargo", "install", "--path", ".", "--locked", "--root", root, *profile, cwd=ROOT)
