@@ -70,7 +70,8 @@ class Moving(unittest.TestCase):
             ["bash", "-euc", self.placed(block)], cwd=self.directory, env=environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=120, check=False,
         )
-        self.assertEqual(done.returncode, 0, f"{block}\n{done.stdout}\n{done.stderr}")
+        logs = "".join(f"\n--- {server.name}\n{server.log()}" for server in self.servers) if done.returncode else ""
+        self.assertEqual(done.returncode, 0, f"{block}\n{done.stdout}\n{done.stderr}{logs}")
         return done.stdout
 
     def serve(self, block):

@@ -17,9 +17,14 @@ use crate::config::TokenSource;
 use crate::format::position::Position;
 use crate::model::{CopyBegin, CopyMessage, CopyRequest};
 use crate::replica::Take;
+use std::time::{Duration, Instant};
 
 /// How often the replica's copy is asked for anew when the stream has passed it.
 const TRIES: usize = 5;
+/// How often a replica that is in another generation is asked again.
+const LOOK: Duration = Duration::from_millis(100);
+/// The server's word for that.
+const OTHER: &str = "GENERATION_DIFFERS";
 /// What to do about a replica that differs.
 const DAMAGED: &str = "the replica's pages are not what it applied: damage, or a write past SQLite; restart its walcast, which \
                        reads the whole copy and heals it by a snapshot";
@@ -59,7 +64,17 @@ async fn wait(
     name: &str,
     position: Position,
 ) -> Result<(), Failure> {
-    let waited = admin.wait(name, position, args.max_wait).await?;
+    let end = Instant::now() + args.max_wait;
+    let waited = loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match admin.wait(name, position, left).await {
+            // A generation has just begun, and the replica is on its way into it.
+            Err(error) if error.reason().as_deref() == Some(OTHER) && !left.is_zero() => {
+                tokio::time::sleep(LOOK.min(left)).await;
+            }
+            other => break other?,
+        }
+    };
     if waited.reached {
         return Ok(());
     }
