@@ -77,7 +77,9 @@ impl Lag {
         }
     }
 
-    fn is_level(&self) -> bool {
+    /// True if readers see all that the primary is known to have. No lag in seconds says so: that is zero as well in the
+    /// moment in which something new is heard of.
+    pub fn is_level(&self) -> bool {
         match (self.applied, self.upstream) {
             (Some(applied), Some(upstream)) => {
                 applied.generation == upstream.generation && applied >= upstream
@@ -122,6 +124,24 @@ mod tests {
             generation: Generation(1),
             index: 0,
             offset,
+        }
+    }
+
+    #[test]
+    fn who_has_just_heard_of_something_new_is_not_level() {
+        let start = Instant::now();
+        let mut lag = Lag::new(start);
+        lag.applied(at(100), 7, start);
+        lag.seen(at(100), 7, start);
+        assert!(lag.is_level());
+        let other = Position {
+            generation: Generation(2),
+            ..at(100)
+        };
+        for new in [at(200), other] {
+            lag.seen(new, 8, start);
+            assert_eq!(lag.lag_seconds(start), 0.0);
+            assert!(!lag.is_level(), "{new}");
         }
     }
 

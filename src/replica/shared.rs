@@ -191,14 +191,12 @@ impl Shared {
     }
 
     fn look_level(&self, inner: &mut Inner) {
-        let level = inner.lag.lag_seconds(Instant::now()) == 0.0
-            && inner.lag.staleness_seconds(Instant::now()) >= 0.0;
         let taking = !inner.seeding
             && matches!(
                 inner.state,
                 DatabaseState::CatchingUp | DatabaseState::Snapshot
             );
-        if level && taking {
+        if inner.lag.is_level() && taking {
             inner.state = DatabaseState::Streaming;
             inner.reason.clear();
             let what = match &self.config.archive {
