@@ -107,19 +107,18 @@ pub async fn archive(
     let written = loop {
         let write = async {
             claim.check(store).await?;
-            if is_put.load(Ordering::Relaxed) {
-                return store.put(doc_key, doc.encode()).await.map(|()| true);
+            if !is_put.load(Ordering::Relaxed) {
+                // One without a document is nothing to go on from: it is written again.
+                if store.has(doc_key).await? {
+                    return Ok(false);
+                }
+                ctx.state
+                    .beside(&format!("writes the snapshot at {position}"));
+                let counted = Arc::clone(&ctx.state.meters);
+                let packed = Packed::of(&file, move |bytes| counted.uploaded_bytes.add(bytes))?;
+                store.put_stream(key, packed).await?;
+                is_put.store(true, Ordering::Relaxed);
             }
-            // One without a document is nothing to go on from: it is written again.
-            if store.has(doc_key).await? {
-                return Ok(false);
-            }
-            ctx.state
-                .beside(&format!("writes the snapshot at {position}"));
-            let counted = Arc::clone(&ctx.state.meters);
-            let packed = Packed::of(&file, move |bytes| counted.uploaded_bytes.add(bytes))?;
-            store.put_stream(key, packed).await?;
-            is_put.store(true, Ordering::Relaxed);
             store.put(doc_key, doc.encode()).await?;
             Ok::<_, ArchiveError>(true)
         };

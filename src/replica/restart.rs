@@ -73,8 +73,12 @@ impl Policy {
         wait: impl FnMut(&mut Checkpointer, Duration),
     ) -> Result<bool, ApplyError> {
         let (frames, backfill) = local.backfill();
-        if frames == 0 || local.log().next() != frames {
-            self.pressed &= frames > 0;
+        if frames == 0 {
+            // There is nothing that a new log could give back.
+            self.pressed = false;
+            return Ok(false);
+        }
+        if local.log().next() != frames {
             return Ok(false);
         }
         let bytes = local.log().bytes();
