@@ -232,6 +232,13 @@ pub fn commit(connection: &mut Connection, n: u64) {
     tx.commit().expect("committed");
 }
 
+/// Has the log begin anew with the next commit: a new index.
+pub fn restart_log(connection: &Connection) {
+    connection
+        .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+        .expect("a checkpoint");
+}
+
 /// Asserts that a database is exactly the state after one of the transactions, and gives its number.
 pub fn state_of(db: &Path) -> u64 {
     let connection = Connection::open(db).expect("a database");

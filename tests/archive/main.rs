@@ -15,10 +15,7 @@ mod mount;
 #[allow(dead_code)]
 #[path = "../common/server.rs"]
 mod server;
+#[path = "../common/skip.rs"]
+mod skip;
 
-/// Says loudly that a test could not run; a failure where nothing may be skipped.
-fn skip(why: &str) {
-    let must = std::env::var("WALCAST_REQUIRE_ALL").is_ok_and(|value| value == "1");
-    assert!(!must, "cannot run: {why}");
-    eprintln!("SKIPPED: {why}");
-}
+use skip::skip;

@@ -1,7 +1,8 @@
 //! Replicas that start from an archive, or follow it alone.
 
 use super::kit::{
-    DEADLINE, Place, Server, Writer, archived, commit, create, primary, state_of, until,
+    DEADLINE, Place, Server, Writer, archived, commit, create, primary, restart_log, state_of,
+    until,
 };
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
@@ -215,9 +216,7 @@ fn alone_a_damaged_snapshot_is_passed_over_for_an_older_one() {
         n += 1;
         commit(&mut connection, n);
         server.wait_level();
-        connection
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
-            .expect("a checkpoint");
+        restart_log(&connection);
         let objects = place.objects();
         let is_doc = |name: &&String| name.contains("/snapshots/") && name.ends_with(".json");
         (objects.iter().filter(is_doc).count() >= 2).then_some(())
@@ -336,9 +335,7 @@ fn one_that_was_away_for_too_long_catches_up_from_the_archive() {
             commit(&mut connection, n);
         }
         server.wait_level();
-        connection
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
-            .expect("a checkpoint");
+        restart_log(&connection);
         let now = files(&kept);
         (!first.iter().any(|file| now.contains(file))).then_some(())
     });

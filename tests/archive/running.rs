@@ -1,7 +1,7 @@
 //! What a user sees of an archive in the ordinary case.
 
 use super::hand;
-use super::kit::{Place, Writer, archived, commit, create, metrics, state_of, until};
+use super::kit::{Place, Writer, archived, commit, create, metrics, restart_log, state_of, until};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -44,9 +44,7 @@ fn a_start_goes_on_where_the_archive_ends() {
     (2..=30).for_each(|n| commit(&mut connection, n));
     let server = place.run("", QUICK);
     server.wait_level();
-    connection
-        .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
-        .expect("a checkpoint");
+    restart_log(&connection);
     (31..=60).for_each(|n| commit(&mut connection, n));
     server.wait_level();
     server.kill9();

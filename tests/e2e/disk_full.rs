@@ -178,62 +178,94 @@ fn the_replica_has_no_space_for_its_first_snapshot() {
     scene.cluster.assert_equal(report.or("version", 0));
 }
 
+/// A replica that has a filesystem of its own, level with a primary whose application goes on.
+struct Small {
+    cluster: Cluster,
+    load: Load,
+    // Unmounted after the servers are gone, and before the directory goes.
+    disk: Mount,
+    _scratch: Scratch,
+}
+
+impl Small {
+    fn new(name: &str, seed: u64, size: &str, options: Spec) -> Self {
+        let scratch = Scratch::new(name);
+        let mut cluster = Cluster::new(&scratch);
+        let side = cluster
+            .replica_db()
+            .parent()
+            .expect("a directory")
+            .to_owned();
+        let disk = Mount::tmpfs(&side, size);
+        let options = options
+            .with("seed", Rng::seed_for(name, seed))
+            .with("max_mb", 1);
+        let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
+        load.start_writer();
+        load.wait_commits(10);
+        cluster.start_primary();
+        cluster.start_replica();
+        cluster.wait_version(load.version());
+        Self {
+            cluster,
+            load,
+            disk,
+            _scratch: scratch,
+        }
+    }
+
+    /// Adds a table of this size in one transaction.
+    fn grow(&self, bytes: u64) {
+        let conn = Connection::open(self.cluster.primary_db()).expect("open");
+        conn.execute_batch(&format!(
+            "CREATE TABLE ballast(data BLOB); INSERT INTO ballast VALUES(randomblob({bytes}))"
+        ))
+        .expect("grow");
+    }
+
+    fn wait_full(&self) {
+        let reason = wait_status(
+            self.cluster.replica_addr(),
+            "the full disk in the status",
+            |_, reason| reason.contains("No space left"),
+        );
+        eprintln!("full: {reason}");
+    }
+
+    fn end(mut self) {
+        assert_eq!(self.cluster.snapshots(), 1, "the log had every position");
+        // Before the files go: the mount must not be busy.
+        self.cluster.replica.kill9();
+    }
+}
+
 #[test]
 fn a_filesystem_that_is_really_full() {
     if !is_root("a full filesystem") {
         return;
     }
-    let scratch = Scratch::new("full-tmpfs");
-    let mut cluster = Cluster::new(&scratch);
-    let side = cluster
-        .replica_db()
-        .parent()
-        .expect("a directory")
-        .to_owned();
-    let disk = Mount::tmpfs(&side, "6m");
-    let options = Spec::default()
-        .with("seed", Rng::seed_for("full-tmpfs", 705))
-        .with("blob_kb", 256)
-        .with("max_mb", 1)
-        .with("rate", 300);
-    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-    load.start_writer();
-    load.wait_commits(10);
-    cluster.start_primary();
-    cluster.start_replica();
-    cluster.wait_version(load.version());
-    let replica = cluster.replica_db().to_owned();
+    let options = Spec::default().with("blob_kb", 256).with("rate", 300);
+    let mut small = Small::new("full-tmpfs", 705, "6m", options);
+    let replica = small.cluster.replica_db().to_owned();
     for mode in ["short", "long", "reconnect"] {
-        load.add_reader(&replica, mode, Spec::default());
+        small.load.add_reader(&replica, mode, Spec::default());
     }
-    load.wait_logged('r', 5);
-    load.stop_writer();
-    // More than the disk has: a transaction of 12 MB.
-    let conn = Connection::open(cluster.primary_db()).expect("open");
-    conn.execute_batch(
-        "CREATE TABLE ballast(data BLOB); INSERT INTO ballast VALUES(randomblob(12000000))",
-    )
-    .expect("grow");
-    let reason = wait_status(
-        cluster.replica_addr(),
-        "the full disk in the status",
-        |_, reason| reason.contains("No space left"),
-    );
-    eprintln!("really full: {reason}");
-    load.start_writer();
-    load.wait_commits(100);
-    load.wait_logged('r', 5);
+    small.load.wait_logged('r', 5);
+    small.load.stop_writer();
+    // More than the disk has.
+    small.grow(12_000_000);
+    small.wait_full();
+    small.load.start_writer();
+    small.load.wait_commits(100);
+    small.load.wait_logged('r', 5);
     // Enough for all that a long reader keeps in the log until it ends.
-    disk.resize("2g");
-    cluster.wait_version(load.version());
-    let report = load.stop_writer();
-    cluster.assert_equal(report.or("version", 0));
-    load.stop_readers();
-    load.assert_right(&Required::new(110, 10, 2));
-    assert_eq!(cluster.snapshots(), 1, "the log had every position");
-    // Before the files go: the mount must not be busy.
-    cluster.replica.kill9();
-    drop(disk);
+    small.disk.resize("2g");
+    small.cluster.wait_version(small.load.version());
+    let report = small.load.stop_writer();
+    small.cluster.assert_equal(report.or("version", 0));
+    small.load.stop_readers();
+    small.load.assert_right(&Required::new(110, 10, 2));
+    small.end();
 }
 
 /// The log takes the disk's last byte while a reader holds it; then the reader ends, and nobody gives any space.
@@ -242,48 +274,19 @@ fn a_log_that_filled_the_disk_makes_its_own_room() {
     if !is_root("a full filesystem") {
         return;
     }
-    let scratch = Scratch::new("full-held");
-    let mut cluster = Cluster::new(&scratch);
-    let side = cluster
-        .replica_db()
-        .parent()
-        .expect("a directory")
-        .to_owned();
-    let disk = Mount::tmpfs(&side, "24m");
-    let options = Spec::default()
-        .with("seed", Rng::seed_for("full-held", 706))
-        .with("blob_kb", 64)
-        .with("max_mb", 1)
-        .with("rate", 400);
-    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-    load.start_writer();
-    load.wait_commits(10);
-    cluster.start_primary();
-    cluster.start_replica();
-    cluster.wait_version(load.version());
-    let holder = Connection::open(cluster.replica_db()).expect("open");
+    let options = Spec::default().with("blob_kb", 64).with("rate", 400);
+    let mut small = Small::new("full-held", 706, "24m", options);
+    let holder = Connection::open(small.cluster.replica_db()).expect("open");
     holder
         .execute_batch("BEGIN; SELECT count(*) FROM sqlite_master")
         .expect("hold the log");
     // The log has what the database file has no room for once the log has taken the rest.
-    Connection::open(cluster.primary_db())
-        .expect("open")
-        .execute_batch(
-            "CREATE TABLE ballast(data BLOB); INSERT INTO ballast VALUES(randomblob(4000000))",
-        )
-        .expect("grow");
-    let reason = wait_status(
-        cluster.replica_addr(),
-        "the full disk in the status",
-        |_, reason| reason.contains("No space left"),
-    );
-    eprintln!("held and full: {reason}");
-    let report = load.stop_writer();
+    small.grow(4_000_000);
+    small.wait_full();
+    let report = small.load.stop_writer();
     holder.execute_batch("COMMIT").expect("let go");
-    cluster.wait_version(report.or("version", 0));
-    cluster.assert_equal(report.or("version", 0));
-    assert_eq!(cluster.snapshots(), 1, "the log had every position");
+    small.cluster.wait_version(report.or("version", 0));
+    small.cluster.assert_equal(report.or("version", 0));
     drop(holder);
-    cluster.replica.kill9();
-    drop(disk);
+    small.end();
 }

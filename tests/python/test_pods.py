@@ -110,6 +110,10 @@ class Pods(unittest.TestCase):
         for pod in self.replicas:
             self.assertEqual(numbers(pod), there, pod.name)
 
+    def assert_undisturbed(self, readers, writer):
+        self.assertEqual(readers.wrong(), [])
+        self.assert_nothing_is_lost(writer)
+
     def grpcurl(self, pod, *words, data=None, fails=False):
         container = pod.container("walcast")
         with open(pod.path(container, "/etc/walcast/tokens/operator"), encoding="ascii") as file:
@@ -203,8 +207,7 @@ class Pods(unittest.TestCase):
             pod.wait_ready()
             self.assertEqual(snapshots(pod), before + 1, pod.log())
             readers.wait_for_more()
-        self.assertEqual(readers.wrong(), [])
-        self.assert_nothing_is_lost(writer)
+        self.assert_undisturbed(readers, writer)
 
     def test_the_primary_restarts(self):
         before = [snapshots(pod) for pod in self.replicas]
@@ -215,8 +218,7 @@ class Pods(unittest.TestCase):
                 self.primary.start()
                 self.primary.wait_ready()
                 writer.wait_for_more()
-        self.assertEqual(readers.wrong(), [])
-        self.assert_nothing_is_lost(writer)
+        self.assert_undisturbed(readers, writer)
         self.assertEqual([snapshots(pod) for pod in self.replicas], before)
 
     def test_the_primary_is_away_for_long(self):
@@ -238,8 +240,7 @@ class Pods(unittest.TestCase):
             self.primary.wait_ready()
             with Writer(self.primary) as writer:
                 writer.wait_for_more()
-        self.assertEqual(readers.wrong(), [])
-        self.assert_nothing_is_lost(writer)
+        self.assert_undisturbed(readers, writer)
         self.assertEqual([snapshots(pod) for pod in self.replicas], before)
 
     def test_an_update_of_all_pods_under_load(self):
@@ -257,8 +258,7 @@ class Pods(unittest.TestCase):
             self.primary.start()
             self.primary.wait_ready()
             writer.wait_for_more()
-        self.assertEqual(readers.wrong(), [])
-        self.assert_nothing_is_lost(writer)
+        self.assert_undisturbed(readers, writer)
         self.assertEqual([snapshots(pod) for pod in self.replicas], before)
 
     def test_a_partition_heals(self):
@@ -277,8 +277,7 @@ class Pods(unittest.TestCase):
                 network.mend(cut.address, self.primary.address)
             wait_level(self.primary, [cut])
             readers.wait_for_more()
-        self.assertEqual(readers.wrong(), [])
-        self.assert_nothing_is_lost(writer)
+        self.assert_undisturbed(readers, writer)
         self.assertEqual(snapshots(cut), before, cut.log())
 
 

@@ -13,6 +13,9 @@ pub mod history;
 pub mod load;
 #[path = "../../common/mount.rs"]
 pub mod mount;
+#[path = "../../common/skip.rs"]
+mod skip;
+pub use skip::{skip, skip_if_allowed};
 pub mod ops;
 pub mod proc;
 pub mod proxy;
@@ -41,22 +44,6 @@ fn flag(name: &str) -> bool {
 /// A count that is small in CI and as the issue names it under `WALCAST_FULL=1`.
 pub fn scaled(ci: u64, full: u64) -> u64 {
     if flag("WALCAST_FULL") { full } else { ci }
-}
-
-/// Says loudly that a test could not run; a failure where nothing may be skipped.
-///
-/// # Panics
-/// When `WALCAST_REQUIRE_ALL=1`.
-pub fn skip(why: &str) {
-    skip_if_allowed(why, flag("WALCAST_REQUIRE_ALL"));
-}
-
-fn skip_if_allowed(why: &str, require_all: bool) {
-    assert!(
-        !require_all,
-        "SKIP is a failure here (WALCAST_REQUIRE_ALL=1): {why}"
-    );
-    eprintln!("\n##### SKIPPED: {why} #####\n");
 }
 
 /// Polls `check` until it gives a value; the last refusal is what a timeout reports.
