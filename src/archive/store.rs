@@ -293,20 +293,35 @@ impl Store {
         let mut objects = Vec::new();
         while let Some(meta) = list.next().await {
             let meta = meta.map_err(|e| self.error("list", prefix, e))?;
-            let name: Option<String> = meta.location.prefix_match(&self.prefix).map(|parts| {
-                let parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
-                parts.join("/")
-            });
-            if let Some(Ok(key)) = name.map(|name| name.parse()) {
-                objects.push(Object {
-                    key,
-                    size: meta.size,
-                    modified_us: meta.last_modified.timestamp_micros(),
-                });
-            }
+            objects.extend(self.object(&meta));
         }
         objects.sort_by_key(|object| object.key);
         Ok(objects)
+    }
+
+    /// The same one by one, in no order; they may be removed meanwhile. A busy week is half a million segments: what a list
+    /// of them takes has no bound.
+    pub fn objects(
+        &self,
+        prefix: &str,
+    ) -> impl Stream<Item = Result<Object, ArchiveError>> + Send + Unpin + use<> {
+        let (store, prefix) = (self.clone(), prefix.to_owned());
+        let list = self.inner.list(Some(&self.path(&prefix)));
+        list.filter_map(move |meta| match meta {
+            Ok(meta) => store.object(&meta).map(Ok),
+            Err(error) => Some(Err(store.error("list", &prefix, error))),
+        })
+    }
+
+    /// `None`: it is not the archive's.
+    fn object(&self, meta: &ObjectMeta) -> Option<Object> {
+        let parts = meta.location.prefix_match(&self.prefix)?;
+        let parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
+        Some(Object {
+            key: parts.join("/").parse().ok()?,
+            size: meta.size,
+            modified_us: meta.last_modified.timestamp_micros(),
+        })
     }
 
     /// The names directly below a prefix that are generations. Cheaper than a list of everything.

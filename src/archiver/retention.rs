@@ -9,6 +9,7 @@ use crate::archive::{ArchiveError, Claim, GenerationKey, Key, Object, Store};
 use crate::format::position::Generation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tokio_stream::StreamExt as _;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub struct Limits {
     /// At least so many snapshots, however old.
     pub count: usize,
 }
+
+/// Objects that are removed by one call: as many as the providers take.
+const BATCH: usize = 1000;
 
 /// Snapshots by generation and index.
 type Snapshots = BTreeSet<(GenerationKey, u64)>;
@@ -116,20 +120,27 @@ async fn log_before(
 ) -> Result<usize, ArchiveError> {
     let mut gone = 0;
     for prefix in [Key::own_prefix(generation), Key::prefix(generation)] {
-        let list = store.list(&format!("{prefix}/wal")).await?;
-        let needless = |object: &Object| match object.key {
-            Key::Wal { index, .. } | Key::SegmentDoc { index, .. }
-                if before.is_none_or(|before| index < before) =>
-            {
-                Some(object.key)
+        let is_needless = |object: &Object| match object.key {
+            Key::Wal { index, .. } | Key::SegmentDoc { index, .. } => {
+                before.is_none_or(|before| index < before)
             }
-            _ => None,
+            _ => false,
         };
-        let keys: Vec<Key> = list.iter().filter_map(needless).collect();
-        if !keys.is_empty() {
-            with.remove(&keys).await?;
+        let mut objects = store.objects(&format!("{prefix}/wal"));
+        let mut batch = Vec::new();
+        loop {
+            let object = objects.next().await.transpose()?;
+            let is_last = object.is_none();
+            batch.extend(object.filter(is_needless).map(|object| object.key));
+            if batch.len() == BATCH || (is_last && !batch.is_empty()) {
+                with.remove(&batch).await?;
+                gone += batch.len();
+                batch.clear();
+            }
+            if is_last {
+                break;
+            }
         }
-        gone += keys.len();
     }
     Ok(gone)
 }

@@ -259,3 +259,30 @@ async fn wherever_it_ends_what_is_kept_is_whole_and_the_next_run_does_the_rest()
     assert_eq!(archive.all().await, expected);
     assert!(steps > 50, "only {steps} removals were tried");
 }
+
+/// The largest number of names that were removed at once.
+struct Largest<'a>(&'a Store, AtomicUsize);
+
+impl Remove for Largest<'_> {
+    async fn remove(&self, keys: &[Key]) -> Result<(), ArchiveError> {
+        self.1.fetch_max(keys.len(), Ordering::Relaxed);
+        self.0.delete_all(keys).await
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_many_objects_goes_in_pieces() {
+    let archive = Archive::new().await;
+    archive.put(Key::snapshot(CURRENT, 1), 1).await;
+    let names = |index| (0..2300).map(move |offset| Key::wal(CURRENT, index, offset));
+    for key in names(0).chain(names(1)) {
+        archive.store.put(key, vec![1]).await.expect("written");
+    }
+    let with = Largest(&archive.store, AtomicUsize::new(0));
+    let gone = archive.run(limits(7, 1), &with).await.expect("done");
+    assert_eq!(gone, 2300);
+    assert_eq!(with.1.into_inner(), 1000);
+    let all = archive.all().await;
+    assert!(names(1).all(|key| all.contains(&key)));
+    assert!(names(0).all(|key| !all.contains(&key)));
+}

@@ -115,14 +115,10 @@ impl History {
         avoid: &BTreeSet<Key>,
     ) -> Result<History, RestoreError> {
         // Documents first: each is written after its object and removed before it, so one without the other is a loss and
-        // no race.
-        let docs = source.list(&Key::own_prefix(generation))?;
-        let objects = source.list(&Key::prefix(generation))?;
-        let mut orphans: BTreeSet<Key> = docs.iter().map(|object| object.key).collect();
-        let name = Key::GenerationDoc {
-            generation: generation.into(),
-        };
-        orphans.remove(&name);
+        // no race. A busy week has half a million of each: what is kept of them is small.
+        let mut docs = Docs::default();
+        source.each(&Key::own_prefix(generation), |object| docs.add(object.key))?;
+        docs.segments.sort_unstable();
         let mut history = History {
             generation,
             doc: None,
@@ -130,30 +126,14 @@ impl History {
             segments: Vec::new(),
             orphans: BTreeSet::new(),
         };
-        for Object {
-            key,
-            size,
-            modified_us,
-        } in objects
-        {
-            let has_doc = key.doc().is_some_and(|doc| orphans.remove(&doc));
-            let listed = Listed {
-                size,
-                modified_us,
-                has_doc,
-            };
-            match key {
-                Key::Snapshot { index, .. } => drop(history.snapshots.insert(index, listed)),
-                Key::Wal { index, offset, .. } => history.segments.push(Segment {
-                    index,
-                    offset,
-                    listed,
-                }),
-                _ => {}
-            }
-        }
+        source.each(&Key::prefix(generation), |object| {
+            history.add(object, &docs)
+        })?;
         history.segments.sort_by_key(|s| (s.index, s.offset));
-        history.orphans = orphans;
+        history.orphans = docs.without(&history);
+        let name = Key::GenerationDoc {
+            generation: generation.into(),
+        };
         if !avoid.contains(&name)
             && let Some(bytes) = source.get(name)?
         {
@@ -161,6 +141,29 @@ impl History {
             history.doc = Some(doc.map_err(|error| source.damaged(name, error))?);
         }
         Ok(history)
+    }
+
+    fn add(&mut self, object: &Object, docs: &Docs) {
+        let listed = |has_doc| Listed {
+            size: object.size,
+            modified_us: object.modified_us,
+            has_doc,
+        };
+        match object.key {
+            Key::Snapshot { index, .. } => {
+                let listed = listed(docs.snapshots.contains(&index));
+                self.snapshots.insert(index, listed);
+            }
+            Key::Wal { index, offset, .. } => {
+                let listed = listed(docs.segments.binary_search(&(index, offset)).is_ok());
+                self.segments.push(Segment {
+                    index,
+                    offset,
+                    listed,
+                });
+            }
+            _ => {}
+        }
     }
 
     /// The segments of a log and all after it.
@@ -213,6 +216,48 @@ impl History {
         let objects = self.orphans.iter().filter_map(|doc| object_of(*doc));
         gaps.extend(objects.map(Gap::Object));
         gaps
+    }
+}
+
+/// The documents of a history.
+#[derive(Default)]
+struct Docs {
+    snapshots: BTreeSet<u64>,
+    /// Index and offset.
+    segments: Vec<(u64, u64)>,
+}
+
+impl Docs {
+    fn add(&mut self, key: Key) {
+        match key {
+            Key::SnapshotDoc { index, .. } => drop(self.snapshots.insert(index)),
+            Key::SegmentDoc { index, offset, .. } => self.segments.push((index, offset)),
+            _ => {}
+        }
+    }
+
+    /// Those whose object is not there.
+    fn without(&self, history: &History) -> BTreeSet<Key> {
+        let generation = history.generation.into();
+        let snapshots = self.snapshots.iter().copied();
+        let snapshots = snapshots
+            .filter(|index| !history.snapshots.contains_key(index))
+            .map(|index| Key::SnapshotDoc { generation, index });
+        let is_there = |at: &(u64, u64)| {
+            let found = history
+                .segments
+                .binary_search_by_key(at, |s| (s.index, s.offset));
+            found.is_ok()
+        };
+        let segments = self.segments.iter().copied();
+        let segments = segments
+            .filter(|at| !is_there(at))
+            .map(|(index, offset)| Key::SegmentDoc {
+                generation,
+                index,
+                offset,
+            });
+        snapshots.chain(segments).collect()
     }
 }
 

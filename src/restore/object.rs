@@ -9,6 +9,7 @@ use lz4_flex::frame::FrameDecoder;
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
 use tokio::runtime::Handle;
+use tokio_stream::StreamExt as _;
 
 /// Bytes read from a file at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -31,8 +32,19 @@ impl Source {
         self.store.location().to_string()
     }
 
-    pub(super) fn list(&self, prefix: &str) -> Result<Vec<Object>, ArchiveError> {
-        self.runtime.block_on(self.store.list(prefix))
+    /// Calls `each` with every object below a prefix, in no order.
+    pub(super) fn each(
+        &self,
+        prefix: &str,
+        mut each: impl FnMut(&Object),
+    ) -> Result<(), ArchiveError> {
+        self.runtime.block_on(async {
+            let mut objects = self.store.objects(prefix);
+            while let Some(object) = objects.next().await {
+                each(&object?);
+            }
+            Ok(())
+        })
     }
 
     pub(super) fn generations(
