@@ -2,7 +2,6 @@
 
 use super::exit::{Exit, Failure};
 use std::future::Future;
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Ends the process when any of its threads panics. A task that died alone would leave a server that looks well and
@@ -18,20 +17,12 @@ pub fn end_on_panic() {
     }));
 }
 
-/// Threads that wait for the disk at one time. They exist only while there is work: one for each database is enough, and
-/// a limit that is reached would let a disk that hangs hold up databases on another one.
-const BLOCKING_THREADS: usize = 16 * 1024;
-/// A thread without work goes after this. Work comes to all of them in turn: were it longer, the looks around of hundreds of
-/// quiet databases would keep as many threads.
-const BLOCKING_LINGER: Duration = Duration::from_millis(100);
-
 /// Runs a server's work.
 pub(super) fn run_server<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     crate::sqlite::frugal_connections();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = crate::server::limit_blocking(&mut builder)
         .worker_threads(2)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_keep_alive(BLOCKING_LINGER)
         .thread_name("walcast-io")
         .enable_all()
         .build()

@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::flow::CallTasks;
 use super::guard::Guard;
+use super::lanes::Lanes;
 use super::strangers::{StrangerPlace, Strangers};
 use crate::config::Limits;
 use crate::model::ProcessMeters;
@@ -44,6 +45,7 @@ pub(super) struct Door {
     routes: Routes,
     security: ServerSecurity,
     limits: Limits,
+    lanes: Lanes,
     meters: Arc<ProcessMeters>,
     places: Arc<Semaphore>,
     strangers: Strangers,
@@ -60,9 +62,9 @@ impl Door {
         security: ServerSecurity,
         limits: Limits,
         meters: Arc<ProcessMeters>,
-    ) -> Door {
+    ) -> io::Result<Door> {
         let limits = limits.bounded();
-        Door {
+        Ok(Door {
             routes: routes.prepare(),
             security,
             places: Arc::new(Semaphore::new(
@@ -70,13 +72,14 @@ impl Door {
             )),
             strangers: Strangers::new(limits.unauthenticated_connections),
             limits,
+            lanes: Lanes::start()?,
             meters,
             calls: TaskTracker::new(),
             refused: Arc::default(),
             crowded: Seldom::default(),
             full: Seldom::default(),
             handshakes: Seldom::default(),
-        }
+        })
     }
 
     /// Accepts until `closing`; returns when every connection has ended. Dropping it ends those that are left.
@@ -92,14 +95,16 @@ impl Door {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let (door, closing, end) = (door.clone(), closing.clone(), end.clone());
-                    connections.spawn(async move {
+                    let (served, closing, end) = (door.clone(), closing.clone(), end.clone());
+                    let connection = async move {
+                        let door = served;
                         let _counted = Counted::new(&door.meters);
                         tokio::select! {
                             () = end.cancelled() => {}
                             () = door.welcome(stream, address, closing) => {}
                         }
-                    });
+                    };
+                    connections.spawn_on(connection, door.lanes.next());
                 }
                 Err(error) => {
                     if let Some(others) = door.full.now() {
@@ -115,7 +120,7 @@ impl Door {
         connections.wait().await;
     }
 
-    async fn welcome(&self, stream: TcpStream, address: SocketAddr, closing: CancellationToken) {
+    async fn welcome(&self, accepted: TcpStream, address: SocketAddr, closing: CancellationToken) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             if let Some(others) = self.full.now() {
                 tracing::warn!(client = %address, others,
@@ -130,6 +135,10 @@ impl Door {
                 "too many connections without authentication: the oldest is closed; see limits.unauthenticated-connections"
             );
         }
+        // Its events come to the thread that it lives on from now on.
+        let Ok(stream) = accepted.into_std().and_then(TcpStream::from_std) else {
+            return;
+        };
         tokio::select! {
             () = evicted.cancelled() => {}
             () = self.serve(stream, address, place, stranger, closing) => {}

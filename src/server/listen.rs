@@ -71,6 +71,9 @@ pub enum ServeError {
     /// The reflection service refused our descriptors.
     #[error("describe the services: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The system gives no more threads or descriptors.
+    #[error("start threads for connections: {0}")]
+    Threads(std::io::Error),
 }
 
 /// Databases are closed cleanly within this, or left as a kill would leave them.
@@ -95,7 +98,8 @@ pub async fn serve(
         config.security.clone(),
         config.limits,
         config.meters.clone(),
-    );
+    )
+    .map_err(ServeError::Threads)?;
     // Not when the drain begins: hyper closes a connection as soon as its calls have ended, and if the peer has just sent
     // something, TCP resets it, and the peer loses what it has not read yet, such as the last chunk and the status.
     let serving = door.run(listener, shared.closing.clone());
