@@ -204,11 +204,22 @@ fn bucket(provider: Provider, text: &str) -> Result<Location, LocationError> {
         *place = Some(value.into_owned());
     }
     let (endpoint, region) = location;
-    let is_url = |text: &String| text.starts_with("http://") || text.starts_with("https://");
+    // Characters that a URL has to escape are in no server's name; it is written again as it stands.
+    let is_plain = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_graphic() && !b"#&%+".contains(&b))
+    };
+    let is_url = |text: &String| {
+        let is_http = text.starts_with("http://") || text.starts_with("https://");
+        is_http && is_plain(text) && Url::parse(text).is_ok()
+    };
     if endpoint.as_ref().is_some_and(|endpoint| !is_url(endpoint)) {
         return Err(unusable(
             "the endpoint must be http://HOST:PORT or https://HOST:PORT",
         ));
+    }
+    if region.as_ref().is_some_and(|region| !is_plain(region)) {
+        return Err(unusable("the region is no name of a region"));
     }
     Ok(Location::Bucket {
         provider,
@@ -223,7 +234,12 @@ fn bucket(provider: Provider, text: &str) -> Result<Location, LocationError> {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Location::Directory(path) => write!(f, "{}", path.display()),
+            Location::Directory(path) => {
+                // What stands before "://" would be read as a scheme.
+                let is_like_a_url = path.is_absolute() && path.to_string_lossy().contains("://");
+                let scheme = if is_like_a_url { "file://" } else { "" };
+                write!(f, "{scheme}{}", path.display())
+            }
             Location::Bucket {
                 provider,
                 bucket,
