@@ -419,6 +419,7 @@ fn state_name(state: DatabaseState) -> &'static str {
         DatabaseState::Disconnected => "disconnected",
         DatabaseState::Stopped => "stopped",
         DatabaseState::Failed => "failed",
+        DatabaseState::Unknown => "unknown",
     }
 }
 

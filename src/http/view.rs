@@ -101,7 +101,8 @@ fn health_of(state: DatabaseState, behind: f64) -> Health {
         DatabaseState::Waiting
         | DatabaseState::Paused
         | DatabaseState::Disconnected
-        | DatabaseState::Stopped => Health::Warn,
+        | DatabaseState::Stopped
+        | DatabaseState::Unknown => Health::Warn,
         DatabaseState::Starting | DatabaseState::Snapshot | DatabaseState::CatchingUp => {
             Health::Work
         }

@@ -36,6 +36,8 @@ pub enum DatabaseState {
     Stopped,
     /// Cannot go on without a person.
     Failed,
+    /// A word that this build does not know: its server is of a later version. None of ours is ever in it.
+    Unknown,
 }
 
 impl fmt::Display for DatabaseState {
@@ -50,6 +52,7 @@ impl fmt::Display for DatabaseState {
             DatabaseState::Disconnected => "disconnected",
             DatabaseState::Stopped => "stopped",
             DatabaseState::Failed => "failed",
+            DatabaseState::Unknown => "unknown",
         })
     }
 }

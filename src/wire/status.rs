@@ -19,13 +19,22 @@ const STATES: [DatabaseState; 9] = [
     DatabaseState::Failed,
 ];
 
-fn state(word: &str) -> Result<DatabaseState> {
-    STATES
-        .into_iter()
-        .find(|state| state.to_string() == word)
-        .ok_or(WireError::Unknown {
-            what: "state of a database",
-        })
+/// The state and its reason. A word of a later version must not hide all else that its server says, and with it the
+/// other databases: then the state is unknown, and the reason says which it is.
+fn state(word: String, reason: String) -> Result<(DatabaseState, String)> {
+    let reason = text("reason", reason)?;
+    let known = STATES.into_iter().find(|state| state.to_string() == word);
+    if let Some(state) = known {
+        return Ok((state, reason));
+    }
+    let mut said = format!(
+        "'{}', a state that this walcast is too old to know",
+        name("state", word)?
+    );
+    if !reason.is_empty() {
+        said = format!("{said}: {reason}");
+    }
+    Ok((DatabaseState::Unknown, said))
 }
 
 fn role(role: i32) -> Result<Role> {
@@ -69,11 +78,12 @@ impl TryFrom<pb::Database> for DatabaseStatus {
     type Error = WireError;
 
     fn try_from(database: pb::Database) -> Result<DatabaseStatus> {
+        let (state, reason) = state(database.state, database.reason)?;
         Ok(DatabaseStatus {
             name: name("name", database.name)?,
             role: role(database.role)?,
-            state: state(&database.state)?,
-            reason: text("reason", database.reason)?,
+            state,
+            reason,
             position: position_or_none("position", &database.position)?,
             size_bytes: database.size_bytes,
             dbsum: DbSum(database.database_checksum),
@@ -116,13 +126,14 @@ impl TryFrom<pb::Replica> for ReplicaStatus {
     type Error = WireError;
 
     fn try_from(replica: pb::Replica) -> Result<ReplicaStatus> {
+        let (state, reason) = state(replica.state, replica.reason)?;
         Ok(ReplicaStatus {
             database: name("database", replica.database)?,
             replica_id: name("replica_id", replica.replica_id)?,
             name: name("name", replica.name)?,
             address: text("address", replica.address)?,
-            state: state(&replica.state)?,
-            reason: text("reason", replica.reason)?,
+            state,
+            reason,
             sent: position_or_none("sent", &replica.sent)?,
             received: position_or_none("received", &replica.received)?,
             applied: position_or_none("applied", &replica.applied)?,
@@ -132,5 +143,37 @@ impl TryFrom<pb::Replica> for ReplicaStatus {
             connected_since_us: replica.connected_since_us,
             bytes_sent: replica.bytes_sent,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_a_later_version_hides_nothing_else() {
+        let database = |state: &str, reason: &str| pb::Database {
+            name: "app.db".into(),
+            role: pb::Role::Primary.into(),
+            state: state.into(),
+            reason: reason.into(),
+            size_bytes: 4096,
+            ..Default::default()
+        };
+        let said = "'rewinding', a state that this walcast is too old to know";
+        for (reason, shown) in [("", said), ("by an hour", &format!("{said}: by an hour"))] {
+            let status = DatabaseStatus::try_from(database("rewinding", reason)).expect("a status");
+            assert_eq!(status.state, DatabaseState::Unknown);
+            assert_eq!((&*status.reason, status.size_bytes), (shown, 4096));
+        }
+        for state in STATES {
+            let status = database(&state.to_string(), "why");
+            let status = DatabaseStatus::try_from(status).expect("a status");
+            assert_eq!((status.state, &*status.reason), (state, "why"));
+        }
+        for state in ["", "two\nlines"] {
+            let error = DatabaseStatus::try_from(database(state, "")).expect_err("no word");
+            assert_eq!(error.field(), Some("state"));
+        }
     }
 }

@@ -3,7 +3,9 @@
 There is no way out of it, so that a pod which asks for anything else is seen to.
 """
 
+import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -27,6 +29,39 @@ def ip(*words):
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise AssertionError(f"ip {' '.join(words)}: {done.stderr}")
+    return done.stdout
+
+
+def remove_left():
+    """Takes away what tests have left that were killed: namespaces and bridges with the pid of a process that is gone."""
+    listed = json.loads(ip("-json", "netns", "list") or "[]")
+    for name in [each["name"] for each in listed]:
+        if owner(name) is not None and not is_alive(owner(name)):
+            # With it goes its end of the link, and with that the other.
+            ip("netns", "delete", name)
+    for link in json.loads(ip("-json", "link", "show", "type", "bridge") or "[]"):
+        # A list of another type holds an empty object for each.
+        name = link.get("ifname", "")
+        if owner(name) is not None and not is_alive(owner(name)):
+            ip("link", "delete", name)
+
+
+def owner(name):
+    """The pid in a name that `Network` gives; None for any other name."""
+    found = re.fullmatch(r"wc(\d+)(-\d+)?", name)
+    return int(found[1]) if found else None
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OverflowError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class NameServer(threading.Thread):
@@ -82,6 +117,7 @@ class Network:
         needs_network()
         clean = getattr(test, "addClassCleanup", None) if isinstance(test, type) else test.addCleanup
         self.clean = clean
+        remove_left()
         number = os.getpid() % 250
         self.bridge = f"wc{os.getpid()}"
         self.prefix = f"10.213.{number}."

@@ -27,7 +27,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// SQLite's checksum: words are read in the byte order that the magic names.
-fn sum(mut state: (u32, u32), bytes: &[u8], big_endian: bool) -> (u32, u32) {
+pub fn sum(mut state: (u32, u32), bytes: &[u8], big_endian: bool) -> (u32, u32) {
     for pair in bytes.as_chunks::<8>().0 {
         let word = |at: usize| {
             let w: [u8; 4] = pair[at..at + 4].try_into().expect("four bytes");
