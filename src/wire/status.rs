@@ -7,7 +7,7 @@ use crate::model::{DatabaseState, DatabaseStatus, ReplicaStatus, Role};
 
 type Result<T> = std::result::Result<T, WireError>;
 
-const STATES: [DatabaseState; 9] = [
+const STATES: [DatabaseState; 10] = [
     DatabaseState::Waiting,
     DatabaseState::Starting,
     DatabaseState::Streaming,
@@ -17,6 +17,8 @@ const STATES: [DatabaseState; 9] = [
     DatabaseState::Disconnected,
     DatabaseState::Stopped,
     DatabaseState::Failed,
+    // What one that was told so says in turn.
+    DatabaseState::Unknown,
 ];
 
 /// The state and its reason. A word of a later version must not hide all else that its server says, and with it the
