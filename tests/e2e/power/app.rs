@@ -93,7 +93,24 @@ fn nothing(error: rusqlite::Error) -> rusqlite::Result<()> {
 }
 
 /// Options: `db`, `page_size`, `synchronous`, `seed`, `acts`, `mark`, `autocheckpoint`, `last`: a checkpoint at the end.
+/// Or `remove`: the directory of a copy that somebody deletes, with what it says of itself, but not with its log.
 pub fn main(spec: &Spec) -> Spec {
+    if spec.get("remove").is_some() {
+        let side = spec.path("remove");
+        for name in [
+            "app.db-walcast/position",
+            "app.db-walcast/durable",
+            "app.db",
+        ] {
+            let path = side.join(name);
+            std::fs::remove_file(&path).expect("remove a file");
+            let directory = std::fs::File::open(path.parent().expect("a directory"));
+            directory
+                .and_then(|d| d.sync_all())
+                .expect("sync the directory");
+        }
+        return Spec::new("power");
+    }
     let synchronous: String = spec.or("synchronous", "NORMAL".to_owned());
     let conn = open(&spec.path("db"), spec.or("page_size", 4096), &synchronous)
         .expect("open the database");
@@ -103,8 +120,11 @@ pub fn main(spec: &Spec) -> Spec {
         .expect("set the autocheckpoint");
     for _ in 0..spec.or("acts", 10) {
         act(&conn, &mut rng).expect("act as an application");
-        // It thinks for a moment: walcast then captures commits one by one, as often as in heaps.
-        std::thread::sleep(Duration::from_micros(rng.below(2_000)));
+        // It thinks for a moment: walcast then captures commits one by one, as often as in heaps, and what is done once a
+        // second is done some times.
+        if !rng.one_in(3) {
+            std::thread::sleep(Duration::from_micros(rng.below(30_000)));
+        }
     }
     mark(&conn, spec.or("mark", 0)).expect("mark the end");
     if let Some(mode) = spec.get("last") {

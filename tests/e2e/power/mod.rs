@@ -3,6 +3,9 @@
 
 pub mod app;
 mod disk;
+mod disk_tests;
+mod faults;
+mod image;
 mod images;
 mod known;
 mod recording;

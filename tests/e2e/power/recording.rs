@@ -56,6 +56,31 @@ const HEADER: usize = 56;
 const MAGIC: u32 = 0x5743_5243;
 
 impl Recording {
+    /// For tests of the model: what was done to which inode, under which name, with which numbers; writes have their bytes.
+    pub fn of(steps: &[(Kind, u64, &str, u64, &[u8])]) -> Recording {
+        let mut recording = Recording {
+            bytes: Vec::new(),
+            events: Vec::new(),
+        };
+        for (kind, ino, name, a, data) in steps {
+            let from = recording.bytes.len();
+            recording.bytes.extend_from_slice(data);
+            let (name, other) = name.split_once(' ').unwrap_or((name, ""));
+            let is_sync = matches!(kind, Kind::SyncBegun | Kind::SyncDone);
+            recording.events.push(Event {
+                kind: *kind,
+                pid: 1,
+                ino: *ino,
+                a: *a,
+                b: if is_sync { *ino } else { data.len() as u64 },
+                name: name.into(),
+                other: other.into(),
+                data: from..recording.bytes.len(),
+            });
+        }
+        recording
+    }
+
     pub fn read(log: &Path, root: &Path) -> Recording {
         let bytes = std::fs::read(log).expect("read the record");
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));

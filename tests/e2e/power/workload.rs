@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::disk::{Image, Moment};
+use super::disk::Moment;
+use super::image::Image;
 use super::recording::{Recorder, Recording};
 use crate::support::child::{Spec, run};
 use crate::support::proc::Walcast;
@@ -62,6 +64,9 @@ pub fn seen_mark(db: &Path) -> Result<u64, String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     // A file that does not exist is not made.
     let conn = Connection::open_with_flags(db, flags).map_err(|e| e.to_string())?;
+    // Where walcast is not there yet this may be the last to close, and its checkpoint would be in no record.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(|e| e.to_string())?;
     conn.query_row("SELECT v FROM mark", [], |row| row.get::<_, i64>(0))
         .map(|v| v as u64)
         .map_err(|e| e.to_string())
@@ -130,6 +135,15 @@ pub fn record(shape: Shape, seed: u64) -> (Recording, Scratch) {
     recorder.watch(&mut down);
     down.start();
     wait_mark(&copy, life.mark);
+    // A few commits, long before any checkpoint, are made durable.
+    let durable = copy.with_file_name("app.db-walcast").join("position");
+    let position = || std::fs::read_to_string(&durable).map_err(|e| e.to_string());
+    let before = wait_for("the first durable position", position);
+    let mark = life.act(4, &[("autocheckpoint", "0")]);
+    wait_mark(&copy, mark);
+    wait_for("the next durable position", || {
+        (position()? != before).then_some(()).ok_or(before.clone())
+    });
     // Logs begin anew on both sides, and what is kept of the shadow WAL goes.
     for pages in ["1", "20", "0", "60"] {
         let mark = life.act(60, &[("autocheckpoint", pages)]);
@@ -154,6 +168,13 @@ pub fn record(shape: Shape, seed: u64) -> (Recording, Scratch) {
     let mut down = restart(&scratch, &recorder, &mut up);
     wait_mark(&copy, life.mark);
     let mark = life.act(60, &[("autocheckpoint", "10")]);
+    wait_mark(&copy, mark);
+    // Somebody deletes the copy, but not what lies beside it.
+    kill(&recorder, &mut down);
+    let spec = Spec::new("power").with_path("remove", &root.join(REPLICA));
+    run(scratch.path(), "remove", recorder.watched(spec)).unwrap_or_else(|why| panic!("{why}"));
+    down.start();
+    let mark = life.act(20, &[]);
     wait_mark(&copy, mark);
     down.terminate();
     up.terminate();
