@@ -8,11 +8,13 @@
 //! in `*`. ACTION is `eio`, `enospc`, `eintr`, `short` (half of a write, then ENOSPC), `kill` (SIGKILL to this process),
 //! `panic` (as a bug does), or `stall` (sleep 50 ms). `@N` is the N-th time the name is met (from 1); without it: every time; `@N+`: from then on.
 //! `WALCAST_FAULTS_FILE` names a file that holds the plan and may change while the process runs (a disk that is full,
-//! and then has space again).
+//! and then has space again). `WALCAST_FAULTS_MET` names a file to which a line is added for each disk operation that is
+//! met, `NAME N` at its N-th time where N is a power of two, and `NAME!` where a rule strikes: a test learns from it which
+//! operations there are.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -125,6 +127,7 @@ static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
 struct ProcessPlan {
     plan: Plan,
     file: Option<(PathBuf, String)>,
+    told: Option<std::fs::File>,
 }
 static PROCESS: Mutex<Option<ProcessPlan>> = Mutex::new(None);
 
@@ -136,12 +139,24 @@ thread_local! {
 pub fn init_from_env() -> Result<(), String> {
     let file = std::env::var_os("WALCAST_FAULTS_FILE").map(PathBuf::from);
     let text = std::env::var("WALCAST_FAULTS").unwrap_or_default();
-    let active = file.is_some() || !text.is_empty();
+    let told = std::env::var_os("WALCAST_FAULTS_MET");
+    let active = file.is_some() || told.is_some() || !text.is_empty();
     if active {
         eprintln!("walcast: TEST MODE: disk faults are planned by WALCAST_FAULTS");
         let plan = Plan::parse(&text)?;
         let file = file.map(|path| (path, String::new()));
-        *PROCESS.lock().unwrap_or_else(PoisonError::into_inner) = Some(ProcessPlan { plan, file });
+        let open = |path| {
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+        };
+        let told = told
+            .map(open)
+            .transpose()
+            .map_err(|e| format!("WALCAST_FAULTS_MET: {e}"))?;
+        let process = ProcessPlan { plan, file, told };
+        *PROCESS.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
     }
     STATE.store(if active { ACTIVE } else { NONE }, Ordering::Relaxed);
     Ok(())
@@ -162,7 +177,26 @@ pub fn with_plan<R>(plan: Plan, body: impl FnOnce() -> R) -> (R, Plan) {
     (result, plan)
 }
 
-fn decide(name: &'static str) -> Option<Action> {
+impl ProcessPlan {
+    fn meet(&mut self, name: &'static str, is_operation: bool) -> Option<Action> {
+        let decision = self.plan.meet(name);
+        if let Some(told) = self.told.as_mut().filter(|_| is_operation) {
+            let times = self.plan.met[name];
+            let mut line = String::new();
+            if times.is_power_of_two() {
+                line = format!("{name} {times}\n");
+            }
+            if decision.is_some() {
+                line.push_str(&format!("{name}!\n"));
+            }
+            // In one write: several processes may tell the same file.
+            let _ = told.write_all(line.as_bytes());
+        }
+        decision
+    }
+}
+
+fn decide(name: &'static str, is_operation: bool) -> Option<Action> {
     if STATE.load(Ordering::Relaxed) != ACTIVE {
         return None;
     }
@@ -180,7 +214,7 @@ fn decide(name: &'static str) -> Option<Action> {
             *seen = text;
         }
     }
-    process.plan.meet(name)
+    process.meet(name, is_operation)
 }
 
 fn kill_self() -> ! {
@@ -193,7 +227,7 @@ fn kill_self() -> ! {
 
 /// A place in a procedure that is no disk operation, where a test may kill or stall the process.
 pub fn point(name: &'static str) {
-    match decide(name) {
+    match decide(name, false) {
         Some(Action::Kill) => kill_self(),
         Some(Action::Panic) => panic!("a test asked for this panic at {name}"),
         Some(Action::Stall) => std::thread::sleep(std::time::Duration::from_millis(50)),
@@ -212,7 +246,7 @@ pub enum Go {
 
 /// Asks whether the named operation may go on.
 pub fn check(name: &'static str) -> io::Result<Go> {
-    let errno = match decide(name) {
+    let errno = match decide(name, true) {
         None => return Ok(Go::On),
         Some(Action::Short) => return Ok(Go::Half),
         Some(Action::Kill) => kill_self(),

@@ -1,16 +1,21 @@
 //! The sidecar `commits/<generation>/<index>`: what is known of each committed position.
 //!
-//! walcast's own format, version 1. The WAL bytes of an index do not tell the database's
+//! walcast's own format, version 2. The WAL bytes of an index do not tell the database's
 //! checksum or the time of a commit; this file does, one record for each chunk that ends at a
 //! commit, in order. Numbers are little-endian.
 //!
 //! ```text
-//! header, 16 bytes:  magic "WCCOMMIT" 8 | version 4 | page size 4
+//! header, 32 bytes:   0 magic "WCCOMMIT" 8
+//!                     8 version 4       12 page size 4
+//!                    16 end offset of the index before 8
+//!                    24 XXH3 (64 bits, seed 0) of the 24 bytes before
 //! record, 48 bytes:   0 end offset  8     8 dbsum   8
 //!                    16 page count  4    20 zero    4   (ignored by readers)
 //!                    24 time        8    32 frame checksum 4 + 4
 //!                    40 XXH3 (64 bits, seed 0) of the 40 bytes before
 //! ```
+//!
+//! The end of the index before tells a whole one from one whose end a power cut took away, and its records with it.
 //!
 //! The file is only appended to. After a crash its last record may be torn, or missing though
 //! its WAL bytes are there: readers stop at the first record that is not whole and valid.
@@ -25,16 +30,25 @@ use super::wal::{Cksum, frames_before};
 pub const MAGIC: &[u8; 8] = b"WCCOMMIT";
 
 /// The version written, and the only one read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Length of the file's header, in bytes.
-pub const HEADER_SIZE: usize = 16;
+pub const HEADER_SIZE: usize = 32;
 
 /// Length of a record, in bytes.
 pub const RECORD_SIZE: usize = 48;
 
 /// The bytes of a record that its checksum covers.
 const SUMMED: usize = 40;
+
+/// What stands before the records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Bytes in a page of the WAL described.
+    pub page_size: u32,
+    /// Where the index before ended; 0 if there is none.
+    pub previous_end: u64,
+}
 
 /// One committed position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +74,7 @@ pub struct BadRecord;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CommitsError {
     /// The header is cut off: the file was created and no more. It holds no commits.
-    #[error("the commits file has {0} bytes, fewer than its header's 16")]
+    #[error("the commits file has {0} bytes, fewer than its header's {HEADER_SIZE}")]
     TooShort(usize),
     /// Another kind of file.
     #[error("not a commits file: it begins with {0:02x?}")]
@@ -68,6 +82,9 @@ pub enum CommitsError {
     /// Written by another version of walcast.
     #[error("commits file version {0}, only {VERSION} is known")]
     UnknownVersion(u32),
+    /// The header's checksum does not match.
+    #[error("the checksum of the commits file's header does not match")]
+    BadHeader,
     /// The page size is not one SQLite uses.
     #[error("page size {0} in the commits file is not a power of two from 512 to 65536")]
     BadPageSize(u32),
@@ -141,24 +158,30 @@ impl CommitRecord {
     }
 }
 
-/// The header of a sidecar for a WAL with this page size.
-pub fn encode_header(page_size: u32) -> [u8; HEADER_SIZE] {
-    let mut bytes = [0; HEADER_SIZE];
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    bytes[12..].copy_from_slice(&page_size.to_le_bytes());
-    bytes
+impl Header {
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; HEADER_SIZE] {
+        let mut bytes = [0; HEADER_SIZE];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.page_size.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.previous_end.to_le_bytes());
+        let sum = xxh3_64(&bytes[..24]);
+        bytes[24..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
 }
 
-/// Verifies the header at the start of `file`, and returns the page size.
+/// Verifies the header at the start of `file`.
 ///
 /// # Errors
 /// If it is not one, or of another version.
-pub fn parse_header(file: &[u8]) -> Result<u32, CommitsError> {
+pub fn parse_header(file: &[u8]) -> Result<Header, CommitsError> {
     let Some(bytes) = file.first_chunk::<HEADER_SIZE>() else {
         return Err(CommitsError::TooShort(file.len()));
     };
-    let [magic @ .., _, _, _, _, _, _, _, _] = *bytes;
+    let mut magic = [0; 8];
+    magic.copy_from_slice(&bytes[..8]);
     if magic != *MAGIC {
         return Err(CommitsError::BadMagic(magic));
     }
@@ -166,11 +189,17 @@ pub fn parse_header(file: &[u8]) -> Result<u32, CommitsError> {
     if version != VERSION {
         return Err(CommitsError::UnknownVersion(version));
     }
+    if xxh3_64(&bytes[..24]) != le64(bytes, 24) {
+        return Err(CommitsError::BadHeader);
+    }
     let page_size = le32(bytes, 12);
     if !valid_page_size(page_size) {
         return Err(CommitsError::BadPageSize(page_size));
     }
-    Ok(page_size)
+    Ok(Header {
+        page_size,
+        previous_end: le64(bytes, 16),
+    })
 }
 
 /// Reads a whole sidecar, up to the first record that is torn or not valid; the answer says
@@ -179,7 +208,7 @@ pub fn parse_header(file: &[u8]) -> Result<u32, CommitsError> {
 /// # Errors
 /// If the header is not valid.
 pub fn parse_all(file: &[u8]) -> Result<Commits, CommitsError> {
-    let page_size = parse_header(file)?;
+    let page_size = parse_header(file)?.page_size;
     let mut records: Vec<CommitRecord> = Vec::new();
     let mut rest = &file[HEADER_SIZE..];
     let end = loop {
@@ -234,8 +263,17 @@ mod tests {
         }
     }
 
+    fn header(page_size: u32) -> [u8; HEADER_SIZE] {
+        let previous_end = 568;
+        Header {
+            page_size,
+            previous_end,
+        }
+        .encode()
+    }
+
     fn file(frames: &[u32]) -> Vec<u8> {
-        let mut file = encode_header(512).to_vec();
+        let mut file = header(512).to_vec();
         for frames in frames {
             file.extend_from_slice(&record(*frames).encode());
         }
@@ -254,20 +292,26 @@ mod tests {
             bytes[32..40],
             [0x14, 0x13, 0x12, 0x11, 0x24, 0x23, 0x22, 0x21]
         );
-        assert_eq!(encode_header(4096), *b"WCCOMMIT\x01\0\0\0\0\x10\0\0");
+        let bytes = header(4096);
+        assert_eq!(bytes[..16], *b"WCCOMMIT\x02\0\0\0\0\x10\0\0");
+        assert_eq!(bytes[16..24], 568u64.to_le_bytes());
     }
 
     #[test]
     fn header_errors_are_told_apart() {
-        let good = encode_header(512);
-        assert_eq!(parse_header(&good), Ok(512));
-        assert_eq!(parse_header(&good[..15]), Err(CommitsError::TooShort(15)));
-        assert_eq!(parse_header(&[0; 16]), Err(CommitsError::BadMagic([0; 8])));
+        let good = header(512);
+        let parsed = parse_header(&good).unwrap();
+        assert_eq!((parsed.page_size, parsed.previous_end), (512, 568));
+        assert_eq!(parse_header(&good[..31]), Err(CommitsError::TooShort(31)));
+        assert_eq!(parse_header(&[0; 32]), Err(CommitsError::BadMagic([0; 8])));
         let mut newer = good;
-        newer[8] = 2;
-        assert_eq!(parse_header(&newer), Err(CommitsError::UnknownVersion(2)));
+        newer[8] = 3;
+        assert_eq!(parse_header(&newer), Err(CommitsError::UnknownVersion(3)));
+        let mut torn = good;
+        torn[17] ^= 1;
+        assert_eq!(parse_header(&torn), Err(CommitsError::BadHeader));
         assert_eq!(
-            parse_header(&encode_header(500)),
+            parse_header(&header(500)),
             Err(CommitsError::BadPageSize(500))
         );
     }
@@ -337,8 +381,8 @@ mod tests {
         }
 
         #[test]
-        fn never_panics(bytes in vec(any::<u8>(), 0..200), header: bool) {
-            let mut file = if header { encode_header(512).to_vec() } else { Vec::new() };
+        fn never_panics(bytes in vec(any::<u8>(), 0..200), with_header: bool) {
+            let mut file = if with_header { header(512).to_vec() } else { Vec::new() };
             file.extend_from_slice(&bytes);
             let _ = parse_all(&file);
         }

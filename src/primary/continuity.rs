@@ -161,7 +161,7 @@ impl<'a> Attaching<'a> {
         let layout = shared.layout.clone();
         let mut shadow = ShadowWriter::new(
             layout,
-            lineage.generation,
+            position,
             page_size,
             retention(old),
             Arc::clone(housekeeping),

@@ -2,12 +2,12 @@
 
 use super::decide::decide;
 use super::error::PrimaryError;
-use super::shadow::{Lineage, ShadowReader};
+use super::shadow::{Layout, Lineage, ShadowReader};
 use super::shared::{Request, Shared, SnapshotStart};
 use super::snapshot::Copy;
 use super::stream::{Phase, StreamHandle, heartbeat};
 use super::{ask, begin_snapshot};
-use crate::format::position::Position;
+use crate::format::position::{Generation, Position};
 use crate::model::{
     DatabaseState, Follows, Hello, Message, PROTOCOL_VERSION, Point, StreamStart, clock_us,
 };
@@ -154,19 +154,28 @@ fn log_from(shared: &Shared, start: &StreamStart, tip: &Point) -> Result<LogFrom
             ..tip.position
         },
     };
-    let before = position.index.checked_sub(1);
     // What cannot be read is not known: the reader then has a gap, and says so.
-    let previous_end =
-        before.and_then(|index| ShadowReader::index_end(&shared.layout, generation, index));
-    let lineage = Lineage::read(&shared.layout, generation).ok().flatten();
+    let previous_end = ShadowReader::previous_end(&shared.layout, generation, position.index);
+    let fork = fork(&shared.layout, generation);
     Ok(LogFrom {
         follows,
         reason,
         position,
         previous_end,
         page_size: tip.page_size,
-        fork: lineage.and_then(|lineage| lineage.fork),
+        fork,
     })
+}
+
+/// Where a generation came from, for people: without it only the past is unknown.
+fn fork(layout: &Layout, generation: Generation) -> Option<Position> {
+    match Lineage::read(layout, generation) {
+        Ok(lineage) => lineage?.fork,
+        Err(error) => {
+            tracing::warn!("where the generation {generation} came from is not known: {error}");
+            None
+        }
+    }
 }
 
 /// One of its own for each stream. It begins with the database's name, for people, or as much of it as there is room for.
@@ -187,12 +196,8 @@ async fn hello(
 ) -> Result<Hello, PrimaryError> {
     let generation = tip.position.generation;
     let layout = shared.layout.clone();
-    let lineage = tokio::task::spawn_blocking(move || Lineage::read(&layout, generation)).await;
-    let fork = lineage
-        .ok()
-        .and_then(Result::ok)
-        .flatten()
-        .and_then(|lineage| lineage.fork);
+    let fork = tokio::task::spawn_blocking(move || fork(&layout, generation)).await;
+    let fork = fork.ok().flatten();
     let heartbeat_ms = u32::try_from(shared.config.heartbeat.as_millis()).unwrap_or(u32::MAX);
     Ok(Hello {
         protocol: PROTOCOL_VERSION,

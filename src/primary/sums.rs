@@ -150,6 +150,8 @@ impl Sums {
     fn scan_page(&mut self, pgno: u32, page: &[u8]) {
         match self.table.get(pgno) {
             0 if pgno != self.lock_page => {
+                // The file may have more pages than the log said that the database has.
+                self.highest = self.highest.max(pgno);
                 let hash = page_hash(pgno, page);
                 self.table.replace(pgno, hash);
                 self.sum = self.sum.replaced(0, hash);
@@ -198,6 +200,24 @@ mod tests {
             Just(Step::Checkpoint),
             Just(Step::Scan),
         ]
+    }
+
+    /// As where the proof by content reads a file that the live log then shrinks.
+    #[test]
+    fn pages_of_a_file_that_is_longer_than_the_database_go_with_a_shrink() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create("test", &dir.path().join("db"), 0o600).unwrap();
+        let pages: Vec<Vec<u8>> = (0..9).map(page).collect();
+        file.write_all_at("test", &pages.concat(), 0).unwrap();
+        let mut sums = Sums::new(dir.path(), PAGE, 4).unwrap();
+        sums.commit(9);
+        while !sums.is_scanned() {
+            sums.scan_step(&file).unwrap();
+        }
+        assert_eq!(sums.sum(), expected(&pages));
+        sums.frame(2, &pages[1]);
+        sums.commit(4);
+        assert_eq!(sums.sum(), expected(&pages[..4]));
     }
 
     proptest! {

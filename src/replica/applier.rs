@@ -59,7 +59,7 @@ impl Applier {
             ownership::guard(&shared.config.path)?;
         }
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
-        let durable = Durable::open(&directory)?;
+        let mut durable = Durable::open(&directory)?;
         let published = durable.published();
         let path = &shared.config.path;
         let size = disk::metadata("db.stat", path).map_or(0, |m| m.len());
@@ -68,6 +68,10 @@ impl Applier {
         let opened = open_local(path, &directory, &mut record, durable.mark(), &grew);
         shared.work_ended();
         let opened = opened?;
+        if let Opened::Nothing = opened {
+            // Somebody deleted it, or it was set aside. A snapshot may take long, and the position must not claim it.
+            durable.forget()?;
+        }
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
         let scrub = super::scrub::Scrub::new(config.scrub_interval);
@@ -398,6 +402,12 @@ impl Applier {
         let mark = self.machine.local().filter(|_| self.machine.is_proven());
         if let (Some(mut checkpointer), Some(mark)) = (self.checkpointer.take(), mark) {
             checkpointer.sync(mark);
+        }
+        // The checkpointer is gone, and with it all that it had to do.
+        for done in self.done.1.try_iter() {
+            if let Done::Sync(Err(error)) = done {
+                self.shared.note_fault("sync", Some(error.to_string()));
+            }
         }
     }
 }

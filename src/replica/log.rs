@@ -34,6 +34,10 @@ impl Log {
     /// Opens the file that SQLite has made and, where it holds frames, recovered to `index`.
     pub fn open(wal: &Path, index: &IndexHeader, page_size: u32) -> disk::Result<Log> {
         let file = Arc::new(File::open_rw("wal.open", wal)?);
+        // SQLite syncs the name of a log that it made with its own first sync, at a checkpoint. Until then a power cut could
+        // take the file with all that was synced into it.
+        let directory = wal.parent().filter(|p| !p.as_os_str().is_empty());
+        disk::sync_dir("wal.sync-name", directory.unwrap_or(Path::new(".")))?;
         let mut bytes = [0; WAL_HEADER_SIZE];
         let read = file.read_at("wal.read", &mut bytes, 0)?;
         let on_disk = (read == WAL_HEADER_SIZE)

@@ -199,6 +199,20 @@ impl Durable {
             .filter(|mark| text.trim_end() == mark.point.position.to_string())
     }
 
+    /// There is no database any more, so nothing of it is durable.
+    pub fn forget(&mut self) -> disk::Result<()> {
+        let position = self.directory.join("position");
+        if self.slots.marks == [None; 2] && !position.exists() {
+            return Ok(());
+        }
+        disk::remove_file("position.remove", &position)?;
+        self.slots.file.set_len("durable.forget", 0)?;
+        self.slots.file.sync_all("durable.sync")?;
+        disk::sync_dir("position.remove", &self.directory)?;
+        self.slots.marks = [None; 2];
+        Ok(())
+    }
+
     /// Names a durable state: the caller has synced what it stands on. Then publishes it in `position`.
     pub fn note(&mut self, mark: Mark) -> disk::Result<()> {
         self.slots.write("durable.write", mark)?;
@@ -393,6 +407,13 @@ mod tests {
         assert_eq!(all, [300, 200]);
         let text = std::fs::read_to_string(directory.path().join("position")).expect("a file");
         assert_eq!(text, format!("{}\n", mark(100).point.position));
+
+        Durable::open(directory.path())
+            .and_then(|mut durable| durable.forget())
+            .expect("forgotten");
+        let durable = Durable::open(directory.path()).expect("a record");
+        assert_eq!((durable.mark(), durable.published()), (None, None));
+        assert!(!directory.path().join("position").exists());
 
         let path = directory.path().join("applied");
         let mut bytes = std::fs::read(&path).expect("a file");

@@ -107,10 +107,16 @@ impl FreshSeed {
         if std::fs::metadata(path).is_ok_and(|m| m.len() == 0) {
             disk::remove_file("seed.remove-stale", path)?;
         }
+        let mut is_removed = false;
         for suffix in ["-wal", "-shm"] {
             let mut stale = path.as_os_str().to_owned();
             stale.push(suffix);
+            is_removed |= std::fs::symlink_metadata(&stale).is_ok();
             disk::remove_file("seed.remove-stale", Path::new(&stale))?;
+        }
+        // For good, before the name: a power cut must not bring them back beside the new file.
+        if is_removed && let Some(parent) = path.parent() {
+            disk::sync_dir("seed.remove-stale", parent)?;
         }
         // Never over a database that came meanwhile: who has it open would stay with the old file for ever.
         disk::rename_new("seed.rename", &self.temporary, path)?;

@@ -20,6 +20,7 @@ mod local_writes;
 mod network;
 mod node;
 mod phases;
+mod power;
 mod powercut;
 mod readers;
 mod rights;

@@ -21,6 +21,12 @@ struct OpenIndex {
     sidecar: Sidecar,
 }
 
+fn open_sidecar(layout: &Layout, generation: Generation, index: u64) -> disk::Result<Sidecar> {
+    let path = layout.sidecar(generation, index);
+    let file = File::open_read("shadow.sidecar-open", &path)?;
+    Ok(Sidecar { file, next: 0 })
+}
+
 /// The reading end of one stream: a cursor.
 pub struct ShadowReader {
     layout: Layout,
@@ -85,7 +91,7 @@ impl ShadowReader {
         };
         let last = open.sidecar.last()?;
         if last.is_some_and(|record| record.end_offset == self.at.offset) {
-            return Ok(());
+            return self.check_next();
         }
         let path = self.layout.index(self.at.generation, self.at.index);
         match disk::list("shadow.list", &path)?.is_empty() {
@@ -100,12 +106,31 @@ impl ShadowReader {
         }
     }
 
-    /// Where a complete index ends, `None` if it is not kept or cannot be read.
-    pub fn index_end(layout: &Layout, generation: Generation, index: u64) -> Option<u64> {
-        let path = layout.sidecar(generation, index);
-        let file = File::open_read("shadow.sidecar-open", &path).ok()?;
-        let sidecar = Sidecar { file, next: 0 };
-        Some(sidecar.last().ok()??.end_offset)
+    /// The index after it says the same. Else a power cut took its end away, with the records of it.
+    fn check_next(&self) -> Result<()> {
+        let (generation, index) = (self.at.generation, self.at.index + 1);
+        let header = match open_sidecar(&self.layout, generation, index) {
+            Err(error) if error.is_missing() => return Err(ShadowError::Gone { index }),
+            opened => opened?.header()?,
+        };
+        if header.previous_end == self.at.offset {
+            return Ok(());
+        }
+        let path = self.layout.index(self.at.generation, self.at.index);
+        let what = format!(
+            "the index ends here, the next one follows byte {}",
+            header.previous_end
+        );
+        Err(ShadowError::damaged(&path, self.at.offset, what))
+    }
+
+    /// Where the index before this one ended, `None` if there is none or that cannot be read.
+    pub fn previous_end(layout: &Layout, generation: Generation, index: u64) -> Option<u64> {
+        let header = open_sidecar(layout, generation, index)
+            .ok()?
+            .header()
+            .ok()?;
+        (index > 0).then_some(header.previous_end)
     }
 
     /// Where the last chunk ended on disk: the segment's name and the bytes of it, and the bytes of the sidecar that
@@ -133,9 +158,7 @@ impl ShadowReader {
         if next == 0 {
             return Err(ShadowError::Gone { index });
         }
-        let path = self.layout.sidecar(generation, index);
-        let file = File::open_read("shadow.sidecar-open", &path).map_err(gone)?;
-        let mut sidecar = Sidecar { file, next: 0 };
+        let mut sidecar = open_sidecar(&self.layout, generation, index).map_err(gone)?;
         sidecar.seek(self.at.offset)?;
         Ok(OpenIndex {
             segments,

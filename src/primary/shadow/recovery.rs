@@ -202,7 +202,8 @@ fn page_size(layout: &Layout, at: Position) -> disk::Result<Option<u32>> {
         Err(error) if error.is_missing() => return Ok(None),
         Err(error) => return Err(error),
     };
-    Ok(crate::format::commits::parse_header(&bytes).ok())
+    let header = crate::format::commits::parse_header(&bytes).ok();
+    Ok(header.map(|header| header.page_size))
 }
 
 fn index_size(layout: &Layout, generation: Generation, index: u64) -> disk::Result<IndexSize> {

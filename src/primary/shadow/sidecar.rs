@@ -2,7 +2,7 @@
 
 use super::ShadowError;
 use crate::disk::File;
-use crate::format::commits::{CommitRecord, HEADER_SIZE, RECORD_SIZE};
+use crate::format::commits::{self, CommitRecord, HEADER_SIZE, Header, RECORD_SIZE};
 
 type Result<T> = std::result::Result<T, ShadowError>;
 
@@ -14,6 +14,14 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
+    /// What stands before the records.
+    pub fn header(&self) -> Result<Header> {
+        let mut bytes = [0; HEADER_SIZE];
+        let read = self.file.read_at("shadow.sidecar-read", &mut bytes, 0)?;
+        commits::parse_header(&bytes[..read])
+            .map_err(|e| ShadowError::damaged(self.file.path(), 0, e))
+    }
+
     fn record(&self, number: u64) -> Result<Option<CommitRecord>> {
         let mut bytes = [0; RECORD_SIZE];
         let at = HEADER_SIZE as u64 + number * RECORD_SIZE as u64;

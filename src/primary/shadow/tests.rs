@@ -1,8 +1,12 @@
 //! The parts of the shadow WAL that no whole-part test reaches.
 
 use super::*;
+use crate::format::commits::{CommitRecord, RECORD_SIZE};
 use crate::format::dbsum::DbSum;
+use crate::format::lz4;
 use crate::format::position::Position;
+use crate::format::wal::Cksum;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn lineage() -> Lineage {
@@ -187,4 +191,72 @@ fn a_snapshot_in_progress_keeps_what_it_needs_within_a_limit() {
         "neither by size nor by age"
     );
     assert_eq!(kept.next_to_remove(0, Needed::default(), 1), Some(5));
+}
+
+fn record(end_offset: u64) -> CommitRecord {
+    CommitRecord {
+        end_offset,
+        dbsum: DbSum(end_offset),
+        page_count: 1,
+        time_us: 0,
+        cksum: Cksum(0, 0),
+    }
+}
+
+/// A power cut takes the end of an index that was not synced yet, with its records, and leaves the next one.
+#[test]
+fn an_index_that_lost_its_end_is_not_followed_by_the_next() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let layout = Layout::of(&dir.path().join("app.db"));
+    disk::create_dir_all("test", layout.root()).expect("made");
+    let start = Position::start_of(Generation(7));
+    let housekeeping = Arc::new(Housekeeping::new("test"));
+    let retention = Retention::new(1 << 30, Duration::from_secs(60), Vec::new());
+    let mut writer = ShadowWriter::new(layout.clone(), start, 512, retention, housekeeping);
+    let mut packed = Vec::new();
+    lz4::compress(&[1; 536], &mut packed).expect("packed");
+    for (index, start) in [(0, 0), (0, 536), (0, 1072), (1, 0), (1, 536)] {
+        let piece = Piece {
+            index,
+            start,
+            data: &packed,
+            record: Some(record(start + 536)),
+        };
+        writer.append(&piece, 0).expect("appended");
+    }
+    writer.close();
+    let bound = Position {
+        index: 1,
+        offset: 1072,
+        ..start
+    };
+    let read = || {
+        let mut reader = ShadowReader::new(layout.clone(), start);
+        let mut ends = Vec::new();
+        loop {
+            match reader.next(bound) {
+                Ok(Some(chunk)) => ends.push((chunk.start.index, chunk.end_offset)),
+                other => return (ends, other.map(drop)),
+            }
+        }
+    };
+    let (ends, end) = read();
+    assert_eq!(ends, [(0, 536), (0, 1072), (0, 1608), (1, 536), (1, 1072)]);
+    assert!(end.is_ok());
+
+    let cut = |path: &Path, by: usize| {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(path)
+            .expect("open");
+        let len = file.metadata().expect("its size").len();
+        file.set_len(len - by as u64).expect("cut");
+    };
+    cut(&layout.segment(start.generation, 0, 0), packed.len());
+    cut(&layout.sidecar(start.generation, 0), RECORD_SIZE);
+    let (ends, end) = read();
+    assert_eq!(ends, [(0, 536), (0, 1072)]);
+    assert!(matches!(end, Err(ShadowError::Damaged { .. })), "{end:?}");
+    let previous = ShadowReader::previous_end(&layout, start.generation, 1);
+    assert_eq!(previous, Some(1608));
 }

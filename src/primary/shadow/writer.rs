@@ -5,8 +5,8 @@ use super::{
     SEGMENT_SECONDS,
 };
 use crate::disk::{self, File};
-use crate::format::commits::{self, CommitRecord, HEADER_SIZE, RECORD_SIZE};
-use crate::format::position::Generation;
+use crate::format::commits::{CommitRecord, HEADER_SIZE, Header, RECORD_SIZE};
+use crate::format::position::{Generation, Position};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ pub struct ShadowWriter {
     layout: Layout,
     generation: Generation,
     page_size: u32,
+    /// The offset that the newest record names.
+    end: u64,
     open: Option<OpenIndex>,
     retention: Retention,
     housekeeping: Arc<Housekeeping>,
@@ -55,18 +57,19 @@ pub struct ShadowWriter {
 }
 
 impl ShadowWriter {
-    /// For a generation with its complete indexes.
+    /// Goes on at a position, after the complete indexes of its generation.
     pub fn new(
         layout: Layout,
-        generation: Generation,
+        at: Position,
         page_size: u32,
         retention: Retention,
         housekeeping: Arc<Housekeeping>,
     ) -> ShadowWriter {
         ShadowWriter {
             layout,
-            generation,
+            generation: at.generation,
             page_size,
+            end: at.offset,
             open: None,
             retention,
             housekeeping,
@@ -132,6 +135,7 @@ impl ShadowWriter {
             open.sidecar
                 .write_all_at("shadow.record", &record.encode(), open.sidecar_len)?;
             open.sidecar_len += RECORD_SIZE as u64;
+            self.end = record.end_offset;
         }
         segment.len += piece.data.len() as u64;
         open.last_us = now_us;
@@ -161,11 +165,11 @@ impl ShadowWriter {
         }
         let path = self.layout.sidecar(self.generation, index);
         let sidecar = File::create_within("shadow.sidecar-create", &path)?;
-        sidecar.write_all_at(
-            "shadow.sidecar-header",
-            &commits::encode_header(self.page_size),
-            0,
-        )?;
+        let header = Header {
+            page_size: self.page_size,
+            previous_end: if index == 0 { 0 } else { self.end },
+        };
+        sidecar.write_all_at("shadow.sidecar-header", &header.encode(), 0)?;
         Ok(OpenIndex {
             index,
             sidecar,

@@ -41,15 +41,17 @@ impl Local {
         self.check_untouched()?;
         // A reader's own checkpoint may run at synchronous=OFF: what the log alone kept safe must be in the file first.
         self.db.sync_data("restart.sync-db")?;
+        let page_count = self.page_count()?;
         if !self.index.lock_range(read_slot(1), 4, Exclusive)? {
             return Ok(false);
         }
+        // Until they are given back nobody can begin to read, so nothing from here on ends this early.
         let header = self.log.next_header(page_size);
         let index = IndexHeader {
             mx_frame: 0,
             salt: header.salt,
             frame_cksum: Cksum::default(),
-            page_count: self.page_count()?,
+            page_count,
             ..self.published
         };
         self.index.restart(&index);
@@ -57,11 +59,11 @@ impl Local {
         self.published = index;
         self.log.restart(header);
         self.page_size = page_size;
-        let kept = if self.log.file().len("wal.size")? > 256 << 20 {
-            self.log.file().set_len("wal.truncate", 0)
-        } else {
-            Ok(())
-        };
+        let file = self.log.file();
+        let kept = file.len("wal.size").and_then(|len| match len > 256 << 20 {
+            true => file.set_len("wal.truncate", 0),
+            false => Ok(()),
+        });
         self.index.unlock_range(read_slot(1), 4, Exclusive)?;
         fault::point("restart.done");
         kept?;

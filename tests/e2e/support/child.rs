@@ -104,7 +104,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts this executable in `spec`'s role. The files `NAME.log`, `NAME.report` and
+    /// Starts this executable in `spec`'s role, with `env.NAME` of it as environment. The files `NAME.log`, `NAME.report` and
     /// `NAME.stop` in `dir` belong to it.
     ///
     /// # Panics
@@ -119,6 +119,7 @@ impl Child {
             "--test-threads=1",
         ]);
         as_user(&mut command, &spec);
+        command.envs(spec.prefixed("env.").map(|(k, v)| (&k["env.".len()..], v)));
         let spec = Self::own_files(dir, name, spec);
         command.env(SPEC_VAR, spec.text());
         Self::spawn(dir, name, command)
@@ -272,6 +273,7 @@ fn child_main() {
         Some("reader") => super::reader::main(&spec),
         Some("dump") => super::dump::main(&spec),
         Some("query") => super::dump::query_main(&spec),
+        Some("power") => crate::power::app::main(&spec),
         Some("echo") => spec.clone(),
         Some("panic") => panic!("told to"),
         role => panic!("no such role: {role:?}"),
