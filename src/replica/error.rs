@@ -49,8 +49,13 @@ impl ApplyError {
         matches!(self, ApplyError::Local(LocalError::Disk(error)) if error.is_full())
     }
 
-    /// True if the files that are open are not those at the path any more: they must be opened again.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, ApplyError::Local(LocalError::Gone { .. }))
+    /// True if somebody else wrote to the files.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, ApplyError::Local(LocalError::Foreign { .. }))
+    }
+
+    /// True if the files must be opened again: those at the path are others, or hold what is not known here.
+    pub fn must_reopen(&self) -> bool {
+        self.is_foreign() || matches!(self, ApplyError::Local(LocalError::Gone { .. }))
     }
 }

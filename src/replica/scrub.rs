@@ -58,7 +58,7 @@ impl Scrub {
             if page_hash(pgno, &page) != local.sums().get(pgno) {
                 let what = format!("the scrub found page {pgno} damaged");
                 self.next_page = 1;
-                return Err(LocalError::Foreign {
+                return Err(LocalError::Damaged {
                     path: shared.config.path.clone(),
                     what,
                 }

@@ -215,11 +215,6 @@ impl Worker {
         if let Err(error) = applier.tick(idle) {
             self.failed(&error);
             self.shared.end_session();
-            if error.is_gone() {
-                // What is at the path now is found out when the next stream begins.
-                self.applier = None;
-                self.shared.set_held(false);
-            }
         }
         let calm = self.applier.as_ref().is_none_or(Applier::is_calm);
         self.shared.set_calm(calm);
@@ -228,11 +223,15 @@ impl Worker {
         }
     }
 
-    fn failed(&self, error: &ApplyError) {
+    fn failed(&mut self, error: &ApplyError) {
         let name = &self.shared.config.name;
         if error.is_diverged() {
             self.shared.meters.checksum_failures.add(1);
             tracing::error!(database = %name, "{error}; a snapshot heals it, in place");
+            self.shared.not_caught_up();
+        } else if error.is_foreign() {
+            self.shared.meters.checksum_failures.add(1);
+            tracing::error!(database = %name, "{error}; what is there now is read and proven");
             self.shared.not_caught_up();
         } else {
             tracing::warn!(database = %name, "{error}");
@@ -242,6 +241,11 @@ impl Worker {
             _ => DatabaseState::Disconnected,
         };
         self.shared.set_state(state, error.to_string());
+        if error.must_reopen() {
+            // What is there now is found out when the next stream begins.
+            self.applier = None;
+            self.shared.set_held(false);
+        }
     }
 
     /// Between two transactions: nobody publishes while the worker is locked, so the state that is held is the one that is

@@ -151,7 +151,7 @@ impl Scene {
         conn.execute_batch(sql).expect(sql);
     }
 
-    fn write_ballast(&self, pattern: &str) {
+    pub fn write_ballast(&self, pattern: &str) {
         let text = pattern.repeat(8000);
         self.on_primary(&format!(
             "INSERT OR REPLACE INTO ballast VALUES(1, '{text}')"

@@ -42,7 +42,15 @@ pub enum LocalError {
         /// What the primary says.
         want: crate::format::dbsum::DbSum,
     },
-    /// Somebody else wrote.
+    /// The file is not what was written.
+    #[error("{path}: {what}", path = path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// Where.
+        what: String,
+    },
+    /// Somebody else wrote. What is there now has to be read anew.
     #[error("{path} was changed by another program ({what})", path = path.display())]
     Foreign {
         /// The database.
@@ -73,7 +81,7 @@ impl LocalError {
     pub fn is_diverged(&self) -> bool {
         matches!(
             self,
-            LocalError::Checksum { .. } | LocalError::Foreign { .. }
+            LocalError::Checksum { .. } | LocalError::Damaged { .. }
         )
     }
 }
