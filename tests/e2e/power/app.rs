@@ -93,8 +93,12 @@ fn nothing(error: rusqlite::Error) -> rusqlite::Result<()> {
 }
 
 /// Options: `db`, `page_size`, `synchronous`, `seed`, `acts`, `mark`, `autocheckpoint`, `last`: a checkpoint at the end.
-/// Or `remove`: the directory of a copy that somebody deletes, with what it says of itself, but not with its log.
+/// Or `wait`: a copy, on which a reader waits for the mark. Or `remove`: the directory of a copy that somebody deletes, with what it says of itself, but not with its log.
 pub fn main(spec: &Spec) -> Spec {
+    if spec.get("wait").is_some() {
+        super::workload::wait_mark(&spec.path("wait"), spec.or("mark", 0));
+        return Spec::new("power");
+    }
     if spec.get("remove").is_some() {
         let side = spec.path("remove");
         for name in [

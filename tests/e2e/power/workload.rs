@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::disk::Moment;
@@ -64,9 +63,6 @@ pub fn seen_mark(db: &Path) -> Result<u64, String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     // A file that does not exist is not made.
     let conn = Connection::open_with_flags(db, flags).map_err(|e| e.to_string())?;
-    // Where walcast is not there yet this may be the last to close, and its checkpoint would be in no record.
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .map_err(|e| e.to_string())?;
     conn.query_row("SELECT v FROM mark", [], |row| row.get::<_, i64>(0))
         .map(|v| v as u64)
         .map_err(|e| e.to_string())
@@ -91,7 +87,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    fn act(&mut self, acts: u64, more: &[(&str, &str)]) -> u64 {
+    fn act(&mut self, acts: u64, more: &[(&str, &str)]) {
         self.mark += 1;
         let mut spec = Spec::new("power")
             .with_path("db", &database(&self.recorder.root, PRIMARY))
@@ -105,7 +101,15 @@ impl Life<'_> {
         }
         let spec = self.recorder.watched(spec);
         run(self.scratch.path(), "app", spec).unwrap_or_else(|why| panic!("{why}"));
-        self.mark
+    }
+
+    /// Waits for the last mark on the replica, in a recorded process as well: where walcast does not have the database open
+    /// yet, this reader makes a log, or checkpoints and deletes it as the last one to close.
+    fn wait_mark(&self) {
+        let copy = database(&self.recorder.root, REPLICA);
+        let spec = Spec::new("power").with_path("wait", &copy);
+        let spec = self.recorder.watched(spec.with("mark", self.mark));
+        run(self.scratch.path(), "reader", spec).unwrap_or_else(|why| panic!("{why}"));
     }
 }
 
@@ -134,48 +138,48 @@ pub fn record(shape: Shape, seed: u64) -> (Recording, Scratch) {
     let mut down = replica(scratch.path(), &root, address);
     recorder.watch(&mut down);
     down.start();
-    wait_mark(&copy, life.mark);
+    life.wait_mark();
     // A few commits, long before any checkpoint, are made durable.
     let durable = copy.with_file_name("app.db-walcast").join("position");
     let position = || std::fs::read_to_string(&durable).map_err(|e| e.to_string());
     let before = wait_for("the first durable position", position);
-    let mark = life.act(4, &[("autocheckpoint", "0")]);
-    wait_mark(&copy, mark);
+    life.act(4, &[("autocheckpoint", "0")]);
+    life.wait_mark();
     wait_for("the next durable position", || {
         (position()? != before).then_some(()).ok_or(before.clone())
     });
     // Logs begin anew on both sides, and what is kept of the shadow WAL goes.
     for pages in ["1", "20", "0", "60"] {
-        let mark = life.act(60, &[("autocheckpoint", pages)]);
-        wait_mark(&copy, mark);
+        life.act(60, &[("autocheckpoint", pages)]);
+        life.wait_mark();
     }
     // The primary ends, and finds the log as it left it, but longer.
     kill(&recorder, &mut up);
     life.act(5, &[("autocheckpoint", "0"), ("acts", "3")]);
     kill(&recorder, &mut down);
     let mut down = restart(&scratch, &recorder, &mut up);
-    wait_mark(&copy, life.mark);
+    life.wait_mark();
     // The replica ends, and is behind, by more than one log.
     kill(&recorder, &mut down);
     life.act(60, &[]);
     down.start();
-    wait_mark(&copy, life.mark);
+    life.wait_mark();
     // The log is lost to the primary: another generation, and a snapshot in place.
     kill(&recorder, &mut up);
     life.act(20, &[("last", "TRUNCATE")]);
     life.act(20, &[("last", "TRUNCATE")]);
     kill(&recorder, &mut down);
     let mut down = restart(&scratch, &recorder, &mut up);
-    wait_mark(&copy, life.mark);
-    let mark = life.act(60, &[("autocheckpoint", "10")]);
-    wait_mark(&copy, mark);
+    life.wait_mark();
+    life.act(60, &[("autocheckpoint", "10")]);
+    life.wait_mark();
     // Somebody deletes the copy, but not what lies beside it.
     kill(&recorder, &mut down);
     let spec = Spec::new("power").with_path("remove", &root.join(REPLICA));
     run(scratch.path(), "remove", recorder.watched(spec)).unwrap_or_else(|why| panic!("{why}"));
     down.start();
-    let mark = life.act(20, &[]);
-    wait_mark(&copy, mark);
+    life.act(20, &[]);
+    life.wait_mark();
     down.terminate();
     up.terminate();
 
