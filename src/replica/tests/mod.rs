@@ -6,6 +6,7 @@ mod apply;
 mod at_once;
 mod faults;
 mod full;
+mod held;
 mod stream;
 
 use super::ReplicaConfig;
@@ -216,6 +217,13 @@ impl Target {
     pub(super) fn scrub(&mut self) {
         let mut config = self.shared.config.clone();
         config.scrub_interval = Some(std::time::Duration::ZERO);
+        self.shared = Arc::new(Shared::new(config));
+    }
+
+    /// From the next opening on.
+    pub(super) fn soft_limit(&mut self, bytes: u64) {
+        let mut config = self.shared.config.clone();
+        config.wal_soft_limit = bytes;
         self.shared = Arc::new(Shared::new(config));
     }
 

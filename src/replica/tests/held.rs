@@ -1,0 +1,51 @@
+//! A reader that holds a state which is copied whole: the log must not begin anew under it.
+
+use super::*;
+use rusqlite::Connection;
+
+fn copied(path: &std::path::Path) {
+    let other = Connection::open(path).expect("a connection");
+    let (log, copied): (u32, u32) = other
+        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            Ok((row.get(1)?, row.get(2)?))
+        })
+        .expect("a checkpoint");
+    assert!(log > 0 && log == copied, "{copied} of {log} frames");
+}
+
+#[test]
+fn the_log_does_not_begin_anew_under_a_reader_of_its_newest_state() {
+    let source = Source::new(4096);
+    source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)");
+    let mut target = Target::new();
+    let mut applier = target.seeded(&source);
+    let fill = |text: &str| {
+        source.run(&format!(
+            "DELETE FROM t; INSERT INTO t(b) SELECT hex(zeroblob(3000)) || '{text}' FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12]')"
+        ));
+    };
+    fill("first");
+    catch_up(&mut applier, &source);
+    let reader = target.reader();
+    reader
+        .execute_batch("PRAGMA cache_size = 1; BEGIN")
+        .expect("a transaction");
+    let before = rows(&reader);
+    assert_eq!(before.len(), 12);
+    // Everything that a restart asks for is there, but for the reader's lock.
+    copied(&target.path);
+    applier.close();
+    target.soft_limit(1);
+    let mut applier = target.open();
+    applier.tick(true).expect("house kept");
+    for text in ["second", "third", "fourth"] {
+        fill(text);
+        catch_up(&mut applier, &source);
+        applier.tick(true).expect("house kept");
+        assert!(rows(&reader) == before, "the state of the reader changed");
+    }
+    reader.execute_batch("COMMIT").expect("its end");
+    catch_up(&mut applier, &source);
+    assert!(rows(&reader) == rows(&source.sql));
+    assert_eq!(check(&reader), "ok");
+}
