@@ -6,7 +6,7 @@ use crate::grpc::{Messages, Peer, connect, report, serve, stream};
 use crate::messages::{Body, StreamResponse};
 use crate::server::{Server, until};
 use crate::stage::{NAME, PAGE_SIZE, Place, content_of, read_only, status, wait_position};
-use crate::transcript::{Call, End, State, Transcript, path};
+use crate::transcript::{Call, End, State, Transcript, path, recorded};
 use bytes::Bytes;
 use prost::Message as _;
 use rusqlite::Connection;
@@ -191,14 +191,36 @@ fn files(root: &Path, below: &str, into: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
+/// With `WALCAST_RECORD=1` it is recorded first, which replaces what version 1 was: README.md says when that is right.
 #[test]
-#[ignore = "replaces what version 1 was; README.md says when that is right"]
-fn a_transcript_is_recorded_anew() {
-    let wanted = std::env::var("WALCAST_RECORD").is_ok_and(|value| value == "1");
-    assert!(
-        wanted,
-        "WALCAST_RECORD=1 says that it is meant: see README.md"
+fn the_transcript_has_the_calls_that_its_readme_names() {
+    if std::env::var("WALCAST_RECORD").is_ok_and(|value| value == "1") {
+        record();
+    }
+    let transcript = recorded();
+    let [first, second, third, fourth] = transcript.calls.as_slice() else {
+        panic!("{} calls", transcript.calls.len());
+    };
+    let begins = |call: &Call| {
+        call.bodies()
+            .any(|body| matches!(body, Body::SnapshotBegin(_)))
+    };
+    assert_eq!(
+        transcript.calls.iter().map(begins).collect::<Vec<_>>(),
+        [true, false, true, false],
+        "snapshots"
     );
+    assert!(first.asked().position.is_empty());
+    assert_eq!(second.asked().position, first.state().position);
+    assert!(matches!(second.end, End::Status { .. }));
+    let generation = |call: &Call| call.state().position[..16].to_owned();
+    assert_ne!(generation(third), generation(second));
+    assert_eq!(generation(fourth), generation(third));
+    assert!(transcript.calls.iter().all(|call| !call.reports.is_empty()));
+    assert!(transcript.files.len() > 5);
+}
+
+fn record() {
     let address = own_address();
     let (here, there, proxy) = (Place::new(), Place::new(), Proxy::default());
     let url = serve(Arc::new(proxy.clone()));
