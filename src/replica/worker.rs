@@ -225,16 +225,20 @@ impl Worker {
 
     fn failed(&mut self, error: &ApplyError) {
         let name = &self.shared.config.name;
-        if error.is_diverged() {
-            self.shared.meters.checksum_failures.add(1);
-            tracing::error!(database = %name, "{error}; a snapshot heals it, in place");
-            self.shared.not_caught_up();
+        let remedy = if error.is_diverged() {
+            Some("a snapshot heals it, in place")
         } else if error.is_foreign() {
-            self.shared.meters.checksum_failures.add(1);
-            tracing::error!(database = %name, "{error}; what is there now is read and proven");
-            self.shared.not_caught_up();
+            Some("what is there now is read and proven")
         } else {
-            tracing::warn!(database = %name, "{error}");
+            None
+        };
+        match remedy {
+            Some(remedy) => {
+                self.shared.meters.checksum_failures.add(1);
+                tracing::error!(database = %name, "{error}; {remedy}");
+                self.shared.not_caught_up();
+            }
+            None => tracing::warn!(database = %name, "{error}"),
         }
         let state = match error {
             ApplyError::Full => DatabaseState::Waiting,

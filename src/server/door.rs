@@ -95,16 +95,16 @@ impl Door {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let (served, closing, end) = (door.clone(), closing.clone(), end.clone());
+                    let lane = door.lanes.next().clone();
+                    let (door, closing, end) = (door.clone(), closing.clone(), end.clone());
                     let connection = async move {
-                        let door = served;
                         let _counted = Counted::new(&door.meters);
                         tokio::select! {
                             () = end.cancelled() => {}
                             () = door.welcome(stream, address, closing) => {}
                         }
                     };
-                    connections.spawn_on(connection, door.lanes.next());
+                    connections.spawn_on(connection, &lane);
                 }
                 Err(error) => {
                     if let Some(others) = door.full.now() {

@@ -35,12 +35,7 @@ impl Scene {
             .with("blob_kb", 128)
             .with("max_mb", 2)
             .with("rate", 500);
-        let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-        load.start_writer();
-        load.wait_commits(50);
-        cluster.start_primary();
-        cluster.start_replica();
-        cluster.wait_version(load.version());
+        let mut load = Load::replicated(scratch.path(), &mut cluster, options, 50);
         let replica = cluster.replica_db().to_owned();
         for mode in ["short", "long", "reconnect", "readonly"] {
             load.add_reader(&replica, mode, Spec::default());

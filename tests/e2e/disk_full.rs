@@ -200,12 +200,7 @@ impl Small {
         let options = options
             .with("seed", Rng::seed_for(name, seed))
             .with("max_mb", 1);
-        let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-        load.start_writer();
-        load.wait_commits(10);
-        cluster.start_primary();
-        cluster.start_replica();
-        cluster.wait_version(load.version());
+        let load = Load::replicated(scratch.path(), &mut cluster, options, 10);
         Self {
             cluster,
             load,

@@ -119,12 +119,7 @@ fn loaded(scratch: &Scratch, name: &str, seed: u64) -> (Cluster, Load) {
         .with("seed", Rng::seed_for(name, seed))
         .with("blob_kb", 128)
         .with("max_mb", 2);
-    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-    load.start_writer();
-    load.wait_commits(20);
-    cluster.start_primary();
-    cluster.start_replica();
-    cluster.wait_version(load.version());
+    let mut load = Load::replicated(scratch.path(), &mut cluster, options, 20);
     let replica = cluster.replica_db().to_owned();
     for mode in ["short", "long"] {
         load.add_reader(&replica, mode, Spec::default());

@@ -92,12 +92,7 @@ fn streaming(scratch: &Scratch, seed: u64) -> (Cluster, Load) {
         .with("blob_kb", 512)
         .with("max_mb", 8)
         .with("rate", 300);
-    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-    load.start_writer();
-    load.wait_commits(5);
-    cluster.start_primary();
-    cluster.start_replica();
-    cluster.wait_version(load.version());
+    let mut load = Load::replicated(scratch.path(), &mut cluster, options, 5);
     readers(&cluster, &mut load);
     (cluster, load)
 }

@@ -74,12 +74,7 @@ impl Scene {
             .with("blob_kb", 256)
             .with("max_mb", 4)
             .with("rate", 300);
-        let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-        load.start_writer();
-        load.wait_commits(10);
-        cluster.start_primary();
-        cluster.start_replica();
-        cluster.wait_version(load.version());
+        let mut load = Load::replicated(scratch.path(), &mut cluster, options, 10);
         let side = cluster.replica_db().parent().expect("a directory");
         let (mount, user) = if mounted {
             let at = scratch.join("mounted");

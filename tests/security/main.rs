@@ -1,6 +1,8 @@
 //! Security over real connections: certificates, tokens, limits, and what hostile peers send.
 
 mod answers;
+#[path = "../common/bytes_codec.rs"]
+mod bytes_codec;
 mod certs;
 mod documentation;
 #[allow(dead_code)]

@@ -1,5 +1,6 @@
 //! Requests of every shape at a real server: no panic, nothing changed, and every answer is a status.
 
+use crate::bytes_codec::Raw;
 use crate::kit::*;
 use crate::running::within;
 use proptest::prelude::*;
@@ -26,51 +27,6 @@ const METHODS: [&str; 15] = [
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
-
-/// Sends bytes as they are.
-#[derive(Default)]
-struct Bytes;
-
-struct Raw;
-
-impl tonic::codec::Codec for Bytes {
-    type Encode = Vec<u8>;
-    type Decode = ();
-    type Encoder = Raw;
-    type Decoder = Raw;
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl tonic::codec::Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = tonic::Status;
-    fn encode(
-        &mut self,
-        item: Vec<u8>,
-        to: &mut tonic::codec::EncodeBuf<'_>,
-    ) -> Result<(), tonic::Status> {
-        bytes::BufMut::put_slice(to, &item);
-        Ok(())
-    }
-}
-
-impl tonic::codec::Decoder for Raw {
-    type Item = ();
-    type Error = tonic::Status;
-    fn decode(
-        &mut self,
-        from: &mut tonic::codec::DecodeBuf<'_>,
-    ) -> Result<Option<()>, tonic::Status> {
-        let length = bytes::Buf::remaining(from);
-        bytes::Buf::advance(from, length);
-        Ok(Some(()))
-    }
-}
 
 /// Protobuf-like bytes: fields with plausible numbers and types, whose texts may be names, positions, paths or noise.
 fn message() -> impl Strategy<Value = Vec<u8>> {
@@ -162,9 +118,9 @@ async fn call(channel: tonic::transport::Channel, method: &str, message: Vec<u8>
     client.ready().await.expect("a connection");
     let path = PathAndQuery::from_maybe_shared(format!("/{method}")).expect("a path");
     // A wait would take its time if the position is far.
-    let mut request = Request::new(message);
+    let mut request = Request::new(bytes::Bytes::from(message));
     request.set_timeout(std::time::Duration::from_millis(500));
-    let answer = client.server_streaming(request, path, Bytes);
+    let answer = client.server_streaming(request, path, Raw);
     match tokio::time::timeout(std::time::Duration::from_millis(500), answer).await {
         Err(_) => Code::DeadlineExceeded,
         Ok(Err(status)) => status.code(),

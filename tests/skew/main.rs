@@ -17,6 +17,8 @@ mod recorded;
 mod stage;
 mod transcript;
 
+#[path = "../common/bytes_codec.rs"]
+mod bytes_codec;
 #[allow(dead_code)]
 #[path = "../common/server.rs"]
 mod server;

@@ -5,6 +5,7 @@ mod access;
 mod apply;
 mod at_once;
 mod faults;
+mod foreign;
 mod full;
 mod held;
 mod stream;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::checker::{Required, Summary, check};
 use super::child::{Child, Spec};
+use super::cluster::Cluster;
 use super::history::{History, last_done};
 use super::{python, wait_for};
 
@@ -37,6 +38,17 @@ impl Load {
             writer_runs: 0,
             readers: Vec::new(),
         }
+    }
+
+    /// A writer on the cluster's primary with some commits, then both processes; the replica is level with them.
+    pub fn replicated(dir: &Path, cluster: &mut Cluster, options: Spec, commits: u64) -> Self {
+        let mut load = Self::new(dir, cluster.primary_db(), options);
+        load.start_writer();
+        load.wait_commits(commits);
+        cluster.start_primary();
+        cluster.start_replica();
+        cluster.wait_version(load.version());
+        load
     }
 
     pub fn history(&self) -> &Path {

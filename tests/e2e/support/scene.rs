@@ -34,12 +34,7 @@ impl Scene {
             .with("blob_kb", blob_kb)
             .with("max_mb", 8)
             .with("rate", 400);
-        let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-        load.start_writer();
-        load.wait_commits(10);
-        cluster.start_primary();
-        cluster.start_replica();
-        cluster.wait_version(load.version());
+        let mut load = Load::replicated(scratch.path(), &mut cluster, options, 10);
         let replica = cluster.replica_db().to_owned();
         for mode in modes {
             load.add_reader(&replica, mode, Spec::default());

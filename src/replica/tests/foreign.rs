@@ -1,0 +1,83 @@
+//! Another program published: the replica stops, says so everywhere, and reads what is there anew.
+
+use super::*;
+use crate::format::walindex::{HEADER_SIZE, IndexHeader};
+use crate::model::DatabaseState;
+use crate::replica::Command;
+use crate::replica::worker::Worker;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// A stream from where the replica is; true if it was taken to its end.
+fn stream(worker: &mut Worker, source: &Source) -> bool {
+    let (reply, mut request) = oneshot::channel();
+    worker.command(Command::Begin(reply));
+    let Ok(Ok(request)) = request.try_recv() else {
+        panic!("the database does not open")
+    };
+    let messages = match request.mark {
+        Some(mark) => source.since(&mark, 100),
+        None => source.snapshot(),
+    };
+    let session = CancellationToken::new();
+    for message in messages {
+        worker.command(Command::Message {
+            message,
+            session: session.clone(),
+            permit: None,
+        });
+    }
+    !session.is_cancelled()
+}
+
+/// As a program leaves it that minds neither locks nor marks.
+fn publish_another_header(shm: &File) {
+    let mut bytes = [0; HEADER_SIZE];
+    shm.read_exact_at(&mut bytes, 0).expect("read");
+    let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|i| bytes[4 * at + i]));
+    let header = IndexHeader::from_words(&std::array::from_fn(word)).expect("a header");
+    let theirs = IndexHeader {
+        change: header.change.wrapping_add(1),
+        ..header
+    };
+    let theirs = theirs.to_words().map(u32::to_ne_bytes).concat();
+    for at in [HEADER_SIZE, 0] {
+        shm.write_all_at(&theirs, at as u64).expect("written");
+    }
+}
+
+#[test]
+fn it_stops_says_so_and_goes_on_once_the_content_is_proven() {
+    let source = Source::new(4096);
+    source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT); INSERT INTO t(b) VALUES('one')");
+    let target = Target::new();
+    let mut worker = Worker::new(target.shared.clone());
+    assert!(stream(&mut worker, &source));
+    assert!(*target.shared.caught_up().borrow());
+    // Open to the end: closing it here would drop this process's locks.
+    let shm = File::options()
+        .read(true)
+        .write(true)
+        .open(target.directory.path().join("copy.db-shm"))
+        .expect("the shared memory");
+    publish_another_header(&shm);
+    source.run("INSERT INTO t(b) VALUES('two')");
+    assert!(!stream(&mut worker, &source));
+    let status = target.shared.status();
+    assert_eq!(status.state, DatabaseState::Disconnected);
+    let reason = status.reason;
+    assert!(
+        reason.contains("was changed by another program"),
+        "{reason}"
+    );
+    assert_eq!(target.shared.meters.checksum_failures.get(), 1);
+    assert!(!*target.shared.caught_up().borrow(), "health");
+    let reader = target.reader();
+    assert_eq!(rows(&reader).len(), 1, "nothing of it is seen");
+    assert!(stream(&mut worker, &source));
+    assert_eq!(rows(&reader), rows(&source.sql));
+    assert_eq!(check(&reader), "ok");
+    assert_eq!(target.shared.meters.checksum_failures.get(), 1);
+}
