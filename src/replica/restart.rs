@@ -218,7 +218,7 @@ impl Policy {
             return;
         }
         self.told = Some(Instant::now());
-        let who = super::holders::describe(shared.config.path.as_path());
+        let who = super::holders::describe(shared.config.path.as_path(), local.read_marks());
         let text = format!(
             "the local log has {} MiB and cannot begin anew since {} s: {who}",
             bytes >> 20,

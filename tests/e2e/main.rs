@@ -9,6 +9,7 @@
 )]
 mod support;
 
+mod bad;
 mod capture;
 mod changes;
 mod disk_full;

@@ -12,8 +12,7 @@ use super::record::Mark;
 use crate::disk::{self, File, fault};
 use crate::format::dbheader::to_replica;
 use crate::format::dbsum::page_hash;
-use crate::format::walindex::WRITE;
-use crate::format::walindex::{IndexHeader, READMARK_NOT_USED, read_slot};
+use crate::format::walindex::{IndexHeader, READERS, READMARK_NOT_USED, WRITE, read_slot};
 use crate::sqlite::{SqliteError, WalIndex};
 use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
@@ -193,6 +192,17 @@ impl Local {
             self.published.mx_frame,
             self.index.checkpoint_info().backfill,
         )
+    }
+
+    /// The frame up to which readers of each slot see the log; [`READMARK_NOT_USED`] for those that are not in its way.
+    pub fn read_marks(&self) -> [u32; READERS] {
+        let info = self.index.checkpoint_info();
+        let mut marks = info.marks;
+        if info.backfill == self.published.mx_frame {
+            // All is in the file, and who reads nothing but that may go on while the log begins anew.
+            marks[0] = READMARK_NOT_USED;
+        }
+        marks
     }
 
     /// Number of pages that readers see.

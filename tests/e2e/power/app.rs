@@ -1,7 +1,8 @@
 //! The application of the recordings, in a process of its own: everything that changes the shape of a database or of its log,
 //! small.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -92,7 +93,42 @@ fn nothing(error: rusqlite::Error) -> rusqlite::Result<()> {
     }
 }
 
-/// Options: `db`, `page_size`, `synchronous`, `seed`, `acts`, `mark`, `autocheckpoint`, `last`: a checkpoint at the end.
+/// A reader of the copy that keeps its log from beginning anew, until it checkpoints all of it itself, without a sync.
+struct Holder {
+    reader: Connection,
+    copy: PathBuf,
+}
+
+impl Holder {
+    fn begin(copy: PathBuf) -> Holder {
+        let reader = Connection::open(&copy).expect("open the copy");
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM mark")
+            .expect("begin to read");
+        Holder { reader, copy }
+    }
+
+    /// With `synchronous=OFF` SQLite syncs neither the log before a checkpoint nor the database after it. The first is
+    /// this reader's own risk, and done for it here; the second must not become everybody's.
+    fn end(self, mark: u64) {
+        super::workload::wait_mark(&self.copy, mark);
+        let log = File::open(self.copy.with_file_name("app.db-wal")).expect("open the log");
+        log.sync_all().expect("sync the log");
+        self.reader
+            .execute_batch("COMMIT; PRAGMA synchronous = OFF")
+            .expect("end reading");
+        let (busy, frames, copied): (i64, i64, i64) = self
+            .reader
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .expect("checkpoint");
+        assert_eq!((busy, frames), (0, copied), "the checkpoint is not whole");
+    }
+}
+
+/// Options: `db`, `page_size`, `synchronous`, `seed`, `acts`, `mark`, `autocheckpoint`; `last`: a checkpoint at the end;
+/// `hold`: a copy, which a reader holds meanwhile, and checkpoints at the end.
 /// Or `wait`: a copy, on which a reader waits for the mark. Or `remove`: the directory of a copy that somebody deletes, with what it says of itself, but not with its log.
 pub fn main(spec: &Spec) -> Spec {
     if spec.get("wait").is_some() {
@@ -119,6 +155,7 @@ pub fn main(spec: &Spec) -> Spec {
     let conn = open(&spec.path("db"), spec.or("page_size", 4096), &synchronous)
         .expect("open the database");
     let mut rng = Rng::new(spec.or("seed", 1));
+    let holder = spec.get("hold").map(|_| Holder::begin(spec.path("hold")));
     let pages: u64 = spec.or("autocheckpoint", 40);
     conn.execute_batch(&format!("PRAGMA wal_autocheckpoint = {pages}"))
         .expect("set the autocheckpoint");
@@ -131,6 +168,9 @@ pub fn main(spec: &Spec) -> Spec {
         }
     }
     mark(&conn, spec.or("mark", 0)).expect("mark the end");
+    if let Some(holder) = holder {
+        holder.end(spec.or("mark", 0));
+    }
     if let Some(mode) = spec.get("last") {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
         conn.query_row(&sql, [], |_| Ok(())).expect("checkpoint");

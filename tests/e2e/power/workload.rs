@@ -153,6 +153,17 @@ pub fn record(shape: Shape, seed: u64) -> (Recording, Scratch) {
         life.act(60, &[("autocheckpoint", pages)]);
         life.wait_mark();
     }
+    // A reader's checkpoint, which synced nothing, is all that the replica's log waited for to begin anew.
+    life.act(60, &[("hold", &copy.display().to_string())]);
+    let log = copy.with_file_name("app.db-wal");
+    let header = || std::fs::read(&log).map(|bytes| bytes[..32].to_vec());
+    let before = header().expect("read the copy's log");
+    wait_for("the log to begin anew", || {
+        let now = header().map_err(|e| e.to_string())?;
+        (now != before).then_some(()).ok_or("not yet".to_owned())
+    });
+    life.act(60, &[]);
+    life.wait_mark();
     // The primary ends, and finds the log as it left it, but longer.
     kill(&recorder, &mut up);
     life.act(5, &[("autocheckpoint", "0"), ("acts", "3")]);

@@ -210,6 +210,10 @@ impl Child {
         let _reaped = self.os.wait();
     }
 
+    pub fn pid(&self) -> u32 {
+        self.os.id()
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.os.try_wait(), Ok(None))
     }
@@ -273,6 +277,7 @@ fn child_main() {
         Some("reader") => super::reader::main(&spec),
         Some("dump") => super::dump::main(&spec),
         Some("query") => super::dump::query_main(&spec),
+        Some("bad") => crate::bad::acts::main(&spec),
         Some("power") => crate::power::app::main(&spec),
         Some("echo") => spec.clone(),
         Some("panic") => panic!("told to"),
