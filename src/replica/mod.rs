@@ -120,6 +120,13 @@ pub enum ReplicaError {
     Failed(String),
 }
 
+/// What tests drive by themselves: the decisions of a replica.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::machine::{Action, MAX_UNPACKED, Machine, Pages, StreamError};
+    pub use super::record::Mark;
+}
+
 /// What the applier is told.
 enum Command {
     /// A stream begins; what shall it ask for?

@@ -2,6 +2,9 @@
 //! accepts must mean the same when it is written and read again. Used by `cargo test --test fuzz`, which changes the kept
 //! inputs at random, and by libFuzzer, which is led by coverage: see README.md.
 
+#[path = "step.rs"]
+pub mod step;
+
 use std::env::VarError;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -25,12 +28,13 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 #[allow(dead_code, reason = "libFuzzer runs one")]
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     ("config", config),
     ("docs", docs),
     ("index", index),
     ("lz4_frames", lz4_frames),
     ("names", names),
+    ("step", step::step),
     ("wal", wal),
     ("wire", wire),
 ];
