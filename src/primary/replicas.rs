@@ -31,8 +31,13 @@ struct Entry {
 /// The replicas of one database by their lasting identity.
 #[derive(Default)]
 pub struct Replicas {
-    entries: Mutex<HashMap<String, Entry>>,
+    entries: Mutex<HashMap<String, Streams>>,
 }
+
+/// The streams of one replica, the one that is believed last. There are several for as long as the server does not know that
+/// the connection of an older one is gone; and a request that was long on its way may open a stream that nobody reads. Once
+/// none is open, the one that ended last is left.
+type Streams = Vec<Entry>;
 
 /// The newer of two positions; of two generations the later word counts.
 fn newer(known: Option<Position>, told: Option<Position>) -> Option<Position> {
@@ -43,16 +48,17 @@ fn newer(known: Option<Position>, told: Option<Position>) -> Option<Position> {
 }
 
 impl Replicas {
-    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Streams>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stream begins. A replica that comes again takes the place of its own older stream.
+    /// A stream begins. It is believed before older ones, until one of those is reported on.
     pub fn connect(&self, start: &StreamStart, session: &str, state: DatabaseState, reason: &str) {
         let mut entries = self.entries();
         if entries.len() >= REMEMBERED && !entries.contains_key(&start.replica_id) {
             let left = entries
                 .iter()
+                .filter_map(|(id, streams)| Some((id, streams.last()?)))
                 .filter(|(_, e)| !e.connected)
                 .min_by_key(|(_, e)| e.since_us);
             if let Some(id) = left.map(|(id, _)| id.clone()) {
@@ -71,18 +77,19 @@ impl Replicas {
             sent: None,
             received: None,
             applied: start.position,
-            durable: start.position,
+            // What readers see may be newer than what the disk holds: the replica will tell.
+            durable: None,
             bytes_sent: 0,
         };
-        entries.insert(start.replica_id.clone(), entry);
+        let streams = entries.entry(start.replica_id.clone()).or_default();
+        streams.retain(|stream| stream.connected);
+        streams.push(entry);
     }
 
     fn with(&self, replica: &str, session: &str, change: impl FnOnce(&mut Entry)) -> bool {
         let mut entries = self.entries();
-        match entries
-            .get_mut(replica)
-            .filter(|entry| entry.session == session)
-        {
+        let streams = entries.get_mut(replica).into_iter().flatten();
+        match streams.into_iter().find(|s| s.session == session) {
             Some(entry) => {
                 change(entry);
                 true
@@ -109,14 +116,20 @@ impl Replicas {
 
     /// The stream ended. A command that read the database once is not missed.
     pub fn disconnect(&self, replica: &str, session: &str, reason: &str) {
-        self.entries()
-            .retain(|id, entry| !(entry.transient && id == replica && entry.session == session));
         self.with(replica, session, |entry| {
             entry.connected = false;
             entry.since_us = clock_us();
             entry.state = DatabaseState::Disconnected;
             reason.clone_into(&mut entry.reason);
         });
+        let mut entries = self.entries();
+        if let Some(streams) = entries.get_mut(replica) {
+            let is_followed = streams.iter().any(|stream| stream.connected);
+            streams.retain(|s| s.connected || !(s.transient || is_followed));
+            if streams.is_empty() {
+                entries.remove(replica);
+            }
+        }
     }
 
     /// A replica's own report.
@@ -127,7 +140,13 @@ impl Replicas {
             entry.durable = newer(entry.durable, progress.durable);
         });
         match known {
-            true => Ok(()),
+            true => {
+                // Who reports, reads.
+                if let Some(streams) = self.entries().get_mut(&progress.replica_id) {
+                    streams.sort_by_key(|stream| stream.session == progress.session_id);
+                }
+                Ok(())
+            }
             false => Err(PrimaryError::UnknownSession(progress.session_id.clone())),
         }
     }
@@ -137,6 +156,7 @@ impl Replicas {
         let entries = self.entries();
         let mut list: Vec<ReplicaStatus> = entries
             .iter()
+            .filter_map(|(id, streams)| Some((id, streams.last()?)))
             .map(|(id, entry)| (id, entry, hub.lag(entry.applied)))
             .map(|(id, entry, lag)| ReplicaStatus {
                 database: database.to_owned(),
@@ -163,4 +183,78 @@ impl Replicas {
 /// Both times are this machine's clock; a step backwards must not show a negative lag.
 fn seconds_since(time_us: i64) -> f64 {
     (clock_us() - time_us).max(0) as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::position::Generation;
+
+    fn at(offset: u64) -> Option<Position> {
+        Some(Position {
+            generation: Generation(7),
+            index: 0,
+            offset,
+        })
+    }
+
+    fn start(applied: Option<Position>) -> StreamStart {
+        StreamStart {
+            database: "db".to_owned(),
+            position: applied,
+            dbsum: None,
+            frame_cksum: None,
+            replica_id: "id".to_owned(),
+            replica_name: "replica".to_owned(),
+            lz4: true,
+            page_size: 4096,
+            address: String::new(),
+            transient: false,
+            resume_only: false,
+        }
+    }
+
+    fn report(session: &str, durable: Option<Position>) -> Progress {
+        Progress {
+            database: "db".to_owned(),
+            replica_id: "id".to_owned(),
+            session_id: session.to_owned(),
+            received: durable,
+            applied: durable,
+            durable,
+            apply_lag_seconds: 0.0,
+        }
+    }
+
+    fn only(replicas: &Replicas) -> ReplicaStatus {
+        let mut list = replicas.list("db", &Hub::new());
+        assert_eq!(list.len(), 1);
+        list.remove(0)
+    }
+
+    #[test]
+    fn a_request_that_comes_late_does_not_hide_the_stream_that_is_read() {
+        let replicas = Replicas::default();
+        replicas.connect(&start(at(50)), "read", DatabaseState::Streaming, "");
+        replicas.connect(&start(at(40)), "late", DatabaseState::CatchingUp, "");
+        let told = replicas.progress(&report("read", at(60)));
+        assert!(told.is_ok(), "{told:?}");
+        assert_eq!(only(&replicas).applied, at(60));
+        replicas.disconnect("id", "late", "the connection ended");
+        assert_eq!(only(&replicas).state, DatabaseState::Streaming);
+        replicas.disconnect("id", "read", "the connection ended");
+        assert_eq!(only(&replicas).state, DatabaseState::Disconnected);
+        assert!(replicas.progress(&report("late", at(70))).is_err());
+    }
+
+    #[test]
+    fn what_a_replica_asks_from_is_not_believed_to_be_durable() {
+        let replicas = Replicas::default();
+        replicas.connect(&start(at(50)), "first", DatabaseState::Streaming, "");
+        assert_eq!(only(&replicas).applied, at(50));
+        assert_eq!(only(&replicas).durable, None);
+        let told = replicas.progress(&report("first", at(30)));
+        assert!(told.is_ok(), "{told:?}");
+        assert_eq!(only(&replicas).durable, at(30));
+    }
 }
