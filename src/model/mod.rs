@@ -4,6 +4,7 @@
 mod long_work;
 mod message;
 mod metrics;
+pub mod outside;
 mod status;
 
 pub use long_work::{LongWork, Told};
@@ -12,6 +13,7 @@ pub use message::{
     SnapshotBegin, SnapshotEnd, SnapshotPages, StreamStart,
 };
 pub use metrics::{ArchiveMeters, Counter, Histogram, LogHolder, Meters, ProcessMeters};
+pub use outside::{clock_us, random_u64};
 pub use status::{ArchiveStatus, DatabaseState, DatabaseStatus, Progress, ReplicaStatus, Role};
 
 use crate::format::dbsum::DbSum;
@@ -42,11 +44,4 @@ pub struct Point {
     pub frame_cksum: Option<Cksum>,
     /// When it was captured, on the primary's clock, µs since 1970-01-01 UTC.
     pub time_us: i64,
-}
-
-/// The wall clock, µs since 1970-01-01 UTC.
-pub fn clock_us() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }

@@ -7,7 +7,8 @@ use super::wake::{FileWatch, Wake, allow_short_sleeps};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The shortest sleep between two looks.
 const SHORTEST: Duration = Duration::from_micros(30);

@@ -1,7 +1,8 @@
 //! Batches under a flood: above a few thousand commits each second, a chunk for each is work for everybody behind us,
 //! and a millisecond is not noticed. Below that, each commit goes out at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Commits each second from which on capture may wait.
 const FLOOD: f64 = 4000.0;

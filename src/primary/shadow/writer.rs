@@ -8,7 +8,8 @@ use crate::disk::{self, File};
 use crate::format::commits::{CommitRecord, HEADER_SIZE, Header, RECORD_SIZE};
 use crate::format::position::{Generation, Position};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A chunk to append.
 #[derive(Clone, Copy, Debug)]
