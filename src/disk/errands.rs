@@ -2,8 +2,29 @@
 //! hundreds of databases, and most of them are quiet.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Runs what a thread would.
+pub type Runner = fn(Box<dyn FnOnce() + Send>);
+
+static RUNNER: OnceLock<Runner> = OnceLock::new();
+
+/// For a simulation, which has no threads: from now on there is one runner for all errands of the process. It may run them
+/// later; who has to wait for them runs them itself. What [`aside`] takes runs in a task.
+#[doc(hidden)]
+pub fn simulate(runner: Runner) {
+    let _ = RUNNER.set(runner);
+}
+
+/// Work that may block, away from the task that waits for it. Called in a tokio runtime.
+pub fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    match RUNNER.get() {
+        None => tokio::task::spawn_blocking(work),
+        Some(_) => tokio::spawn(async move { work() }),
+    }
+}
 
 /// A thread without work stays this long: a database that is written to has work about once a second.
 const LINGER: Duration = Duration::from_secs(3);
@@ -60,8 +81,11 @@ impl<J: Send + 'static> Errands<J> {
     /// Hands a piece over, and waits for room.
     pub fn give(&self, job: J) {
         let inner = &self.inner;
-        let state = inner.lock();
         let full = |state: &mut State<J>| state.queue.len() >= inner.limit;
+        if RUNNER.get().is_some() && full(&mut inner.lock()) {
+            inner.run_here();
+        }
+        let state = inner.lock();
         let mut state = inner
             .changed
             .wait_while(state, full)
@@ -73,6 +97,9 @@ impl<J: Send + 'static> Errands<J> {
 
 impl<J: Send + 'static> Drop for Errands<J> {
     fn drop(&mut self) {
+        if RUNNER.get().is_some() {
+            self.inner.run_here();
+        }
         let mut state = self.inner.lock();
         state.ending = true;
         self.inner.changed.notify_all();
@@ -96,6 +123,11 @@ impl<J: Send + 'static> Inner<J> {
 
     /// Sees to it that somebody does what is queued.
     fn begin(self: &Arc<Self>, mut state: MutexGuard<'_, State<J>>) {
+        if let Some(runner) = RUNNER.get() {
+            drop(state);
+            let inner = self.clone();
+            return runner(Box::new(move || inner.run_here()));
+        }
         let Some(work) = state.work.take() else {
             drop(state);
             self.changed.notify_all();
@@ -109,12 +141,16 @@ impl<J: Send + 'static> Inner<J> {
         let thread = std::thread::Builder::new().name(self.name.clone());
         // The closure, and with it the work, comes back through `Held` if there is no thread to be had.
         if thread.spawn(move || held.run(LINGER)).is_err() {
-            let work = self.lock().work.take();
-            // Without it somebody else has begun meanwhile.
-            if work.is_some() {
-                let inner = self.clone();
-                Held { inner, work }.run(Duration::ZERO);
-            }
+            self.run_here();
+        }
+    }
+
+    /// Does in the calling thread what is queued. Without the work somebody else is at it.
+    fn run_here(self: &Arc<Self>) {
+        let work = self.lock().work.take();
+        if work.is_some() {
+            let inner = self.clone();
+            Held { inner, work }.run(Duration::ZERO);
         }
     }
 }

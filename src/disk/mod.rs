@@ -12,7 +12,9 @@ pub mod fault;
 mod file;
 
 pub use access::{Access, create_dirs_within, create_private_dir, guard};
-pub use errands::Errands;
+#[doc(hidden)]
+pub use errands::simulate;
+pub use errands::{Errands, aside};
 pub use file::File;
 
 use std::fs;

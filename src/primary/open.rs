@@ -7,6 +7,7 @@ use super::shared::{Request, Shared, SnapshotStart};
 use super::snapshot::Copy;
 use super::stream::{Phase, StreamHandle, heartbeat};
 use super::{ask, begin_snapshot};
+use crate::disk;
 use crate::format::position::{Generation, Position};
 use crate::model::{
     DatabaseState, Follows, Hello, Message, PROTOCOL_VERSION, Point, StreamStart, clock_us,
@@ -28,7 +29,7 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
     let (epoch, tip) = fence(shared).await?;
     let (start, judged) = {
         let shared = Arc::clone(shared);
-        let judging = tokio::task::spawn_blocking(move || {
+        let judging = disk::aside(move || {
             let judged = decide(&shared, &start, &tip);
             (start, judged)
         });
@@ -114,7 +115,7 @@ pub async fn open_log(
     let (epoch, tip) = fence(shared).await?;
     let judging = {
         let shared = Arc::clone(shared);
-        tokio::task::spawn_blocking(move || log_from(&shared, &start, &tip))
+        disk::aside(move || log_from(&shared, &start, &tip))
     };
     let from = judging
         .await
@@ -196,7 +197,7 @@ async fn hello(
 ) -> Result<Hello, PrimaryError> {
     let generation = tip.position.generation;
     let layout = shared.layout.clone();
-    let fork = tokio::task::spawn_blocking(move || fork(&layout, generation)).await;
+    let fork = disk::aside(move || fork(&layout, generation)).await;
     let fork = fork.ok().flatten();
     let heartbeat_ms = u32::try_from(shared.config.heartbeat.as_millis()).unwrap_or(u32::MAX);
     Ok(Hello {

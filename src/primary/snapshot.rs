@@ -5,7 +5,7 @@
 //! pages. So pages and log together are one committed state.
 
 use super::error::PrimaryError;
-use crate::disk::{DiskError, File};
+use crate::disk::{self, DiskError, File};
 use crate::format::lz4;
 use crate::model::{Codec, MAX_CHUNK, SnapshotPages};
 use bytes::Bytes;
@@ -54,7 +54,7 @@ impl Copy {
         self.skip = self.skip.saturating_sub(1);
         // Known before it is read: each message but the last is full.
         self.next_page += self.pages_in_a_message();
-        tokio::task::spawn_blocking(move || read_pages(&file, page_size, first, pack))
+        disk::aside(move || read_pages(&file, page_size, first, pack))
     }
 
     /// The next pages, `None` at the end of the file. May be cancelled and called again.

@@ -7,13 +7,14 @@ use super::shadow::{Layout, MAX_CONTENT, ShadowError, ShadowReader};
 use super::shared::{Pin, Shared};
 use super::snapshot::Copy;
 use super::{Request, ask};
+use crate::disk;
 use crate::format::lz4;
 use crate::format::position::Position;
 use crate::model::{Chunk, Codec, DatabaseState, Message, Point, SnapshotEnd, clock_us};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -268,9 +269,7 @@ impl StreamHandle {
     fn begin_reading(&mut self, bound: Position) {
         let layout: Layout = self.shared.layout.clone();
         let reader = ShadowReader::new(layout, self.cursor);
-        self.reading = Some(tokio::task::spawn_blocking(move || {
-            read_batch(reader, bound)
-        }));
+        self.reading = Some(disk::aside(move || read_batch(reader, bound)));
     }
 
     /// Takes what was read, and reads on while the connection is busy with it.
@@ -315,9 +314,7 @@ impl StreamHandle {
         }
         if let After::Behind { bound } = self.shared.hub.after(self.epoch, self.cursor) {
             let bound = mend_end.unwrap_or(bound);
-            self.reading = Some(tokio::task::spawn_blocking(move || {
-                read_batch(reader, bound)
-            }));
+            self.reading = Some(disk::aside(move || read_batch(reader, bound)));
         }
     }
 }
@@ -344,12 +341,13 @@ pub(super) fn heartbeat(position: Position) -> Message {
 /// When the next heartbeat is due: no later than its interval after the last message, and together with those of other
 /// streams. Hundreds of streams share a connection; what is sent at one time takes one write there, and one read.
 fn heartbeat_due(last: Instant, interval: Duration) -> Instant {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
-    let began = *BEGAN.get_or_init(|| last);
     let step = (interval / 8).max(Duration::from_millis(1));
-    let due = (last + interval).saturating_duration_since(began);
-    let rest = due.as_nanos() % step.as_nanos();
-    last + interval - Duration::from_nanos(u64::try_from(rest).unwrap_or(0))
+    let due = last + interval;
+    // The wall clock is what all streams have in common; it may jump.
+    let ahead = due.saturating_duration_since(Instant::now());
+    let at_us = i128::from(clock_us()) + ahead.as_micros() as i128;
+    let rest = at_us.rem_euclid(step.as_micros() as i128);
+    due - Duration::from_micros(u64::try_from(rest).unwrap_or(0))
 }
 
 fn read_batch(mut reader: ShadowReader, bound: Position) -> Batch {

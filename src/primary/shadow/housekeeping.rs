@@ -35,6 +35,14 @@ pub struct Housekeeping(Errands<Job>);
 impl Housekeeping {
     /// For the database of this name.
     pub fn new(name: &str) -> Housekeeping {
+        Housekeeping::with(name, work)
+    }
+
+    /// The same with another way to do a job.
+    pub fn with(
+        name: &str,
+        mut work: impl FnMut(Job) -> Result<(), DiskError> + Send + 'static,
+    ) -> Housekeeping {
         let mut last_error = String::new();
         Housekeeping(Errands::new(format!("disk-{name}"), QUEUE, move |job| {
             match work(job) {
@@ -86,7 +94,8 @@ impl Backlog {
     }
 }
 
-fn work(job: Job) -> Result<(), DiskError> {
+/// Does a job.
+pub fn work(job: Job) -> Result<(), DiskError> {
     match job {
         Job::Sync(file) => file.sync_data("shadow.sync"),
         Job::Remove(path) => match path.is_dir() {

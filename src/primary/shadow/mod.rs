@@ -23,7 +23,7 @@ mod sidecar;
 mod writer;
 
 use housekeeping::Backlog;
-pub use housekeeping::{Housekeeping, Job};
+pub use housekeeping::{Housekeeping, Job, work};
 pub use lineage::{Base, Lineage, OPS as LINEAGE_OPS};
 pub use reader::ShadowReader;
 pub use recovery::{IndexSize, LastIndex, Recovered, recover};
