@@ -1,6 +1,7 @@
 //! Capture: from the live log through the page table and lz4 into the shadow WAL and to the streams.
 
 use super::hold::Hold;
+use super::index::Index;
 use super::log::{Cursor, LiveLog, LogError};
 use super::shadow::{Piece, ShadowWriter};
 use super::shared::Shared;
@@ -11,7 +12,7 @@ use crate::format::lz4;
 use crate::format::position::Position;
 use crate::format::wal::{Cksum, WalHeader};
 use crate::model::clock_us;
-use crate::sqlite::{SqliteError, WalIndex};
+use crate::sqlite::SqliteError;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,7 +68,7 @@ pub(super) struct Prepared {
 pub struct Capture {
     pub(super) shared: Arc<Shared>,
     pub(super) raw: Arc<File>,
-    pub(super) index: WalIndex,
+    pub(super) index: Box<dyn Index>,
     pub(super) hold: Hold,
     pub(super) log: LiveLog,
     pub(super) sums: Sums,
@@ -102,7 +103,7 @@ pub struct Parts {
     /// See the fields of [`Capture`].
     pub raw: Arc<File>,
     /// The wal-index.
-    pub index: WalIndex,
+    pub index: Box<dyn Index>,
     /// Holds the log.
     pub hold: Hold,
     /// The `-wal` file.
@@ -161,7 +162,7 @@ impl Capture {
     }
 
     /// Reads the wal-index. A header in the middle of being written is asked for again.
-    pub fn observe(index: &WalIndex) -> Result<Seen, Trouble> {
+    pub fn observe(index: &dyn Index) -> Result<Seen, Trouble> {
         for _ in 0..5000 {
             if let Ok(header) = index.header() {
                 return Ok(Seen {
@@ -195,12 +196,12 @@ impl Capture {
         if self.is_complete(&seen) || !self.hold.has_file() {
             return Ok(seen);
         }
-        if !self.hold.take_log(&mut self.index)? {
+        if !self.hold.take_log(&mut *self.index)? {
             // Readers stand on every slot: the file stays held, so nothing is lost, and the next look tries again.
             return Ok(seen);
         }
-        let seen = Self::observe(&self.index)?;
-        self.hold.release_file(&mut self.index)?;
+        let seen = Self::observe(&*self.index)?;
+        self.hold.release_file(&mut *self.index)?;
         Ok(seen)
     }
 
@@ -210,7 +211,7 @@ impl Capture {
     /// ask again (`yield_due`): nothing that is looked at changes any more, and a TRUNCATE or RESTART would wait in vain.
     pub fn yield_log(&mut self) -> Result<(), Trouble> {
         self.yield_due = false;
-        let seen = Self::observe(&self.index)?;
+        let seen = Self::observe(&*self.index)?;
         if !self.hold.has_log() {
             // Readers stood on every slot when the log was to be taken back. Until it is, checkpoints are kept out, and
             // the readers' leaving is nothing that is looked at either.
@@ -220,18 +221,18 @@ impl Capture {
         if !self.is_complete(&seen) {
             return Ok(());
         }
-        if !self.hold.take_file(&mut self.index)? {
+        if !self.hold.take_file(&mut *self.index)? {
             self.yield_due = true;
             return Ok(());
         }
         // With the file held nothing more is copied, so if all is still captured and copied now, the log that comes
         // after this one begins where this one ends.
-        let again = Self::observe(&self.index)?;
+        let again = Self::observe(&*self.index)?;
         if again == seen {
             self.may_restart = true;
-            self.hold.release_log(&mut self.index)?;
+            self.hold.release_log(&mut *self.index)?;
         } else {
-            self.hold.release_file(&mut self.index)?;
+            self.hold.release_file(&mut *self.index)?;
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Capture {
     fn burst(&mut self) -> Result<(), Trouble> {
         let begun = Instant::now();
         while begun.elapsed() < BURST && self.hold.has_log() {
-            let seen = Self::observe(&self.index)?;
+            let seen = Self::observe(&*self.index)?;
             self.follow(&seen)?;
             while !self.is_captured(&seen) {
                 self.capture_chunk(seen.frames)?;

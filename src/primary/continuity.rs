@@ -13,6 +13,7 @@
 use super::attach::Candidate;
 use super::capture::{Capture, Parts, Seen, Trouble};
 use super::hold::Hold;
+use super::index::Index;
 use super::log::{Cursor, LiveLog};
 use super::prove::Verdict;
 use super::session::Session;
@@ -21,7 +22,7 @@ use super::shared::Shared;
 use super::sums::Sums;
 use crate::disk;
 use crate::format::position::{Generation, Position};
-use crate::model::clock_us;
+use crate::model::{clock_us, random_u64};
 use crate::sqlite::WalIndex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ pub(super) fn text(error: impl ToString) -> String {
 pub(super) struct Attaching<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) candidate: Candidate,
-    pub(super) index: WalIndex,
+    pub(super) index: Box<dyn Index>,
     pub(super) hold: Hold,
     pub(super) log: LiveLog,
     pub(super) seen: Seen,
@@ -51,8 +52,27 @@ pub fn attach(
     housekeeping: &Arc<Housekeeping>,
     renew: Option<&str>,
 ) -> Result<Session, String> {
+    let path = &shared.config.path;
+    let index = WalIndex::open(path).map_err(|error| match error.is_busy() {
+        true => format!(
+            "{}: the application holds it alone (locking_mode=EXCLUSIVE, or a change of journal_mode)",
+            path.display()
+        ),
+        false => text(error),
+    })?;
+    attach_with(shared, candidate, Box::new(index), housekeeping, renew)
+}
+
+/// The same with the wal-index at hand.
+pub fn attach_with(
+    shared: &Arc<Shared>,
+    candidate: Candidate,
+    index: Box<dyn Index>,
+    housekeeping: &Arc<Housekeeping>,
+    renew: Option<&str>,
+) -> Result<Session, String> {
     // The hold comes first: from then on the application cannot restart the log under our eyes.
-    let mut attaching = Attaching::begin(shared, candidate)?;
+    let mut attaching = Attaching::begin(shared, candidate, index)?;
     let recovered = shadow::recover(&shared.layout).map_err(text)?;
     let verdict = match (renew, &recovered) {
         (Some(reason), _) => Verdict::New(reason.to_owned()),
@@ -63,18 +83,15 @@ pub fn attach(
 }
 
 impl<'a> Attaching<'a> {
-    fn begin(shared: &'a Arc<Shared>, candidate: Candidate) -> Result<Attaching<'a>, String> {
+    fn begin(
+        shared: &'a Arc<Shared>,
+        candidate: Candidate,
+        mut index: Box<dyn Index>,
+    ) -> Result<Attaching<'a>, String> {
         let path = &shared.config.path;
-        let mut index = WalIndex::open(path).map_err(|error| match error.is_busy() {
-            true => format!(
-                "{}: the application holds it alone (locking_mode=EXCLUSIVE, or a change of journal_mode)",
-                path.display()
-            ),
-            false => text(error),
-        })?;
         let mut hold = Hold::default();
         let begun = Instant::now();
-        while !hold.take_log(&mut index).map_err(text)? {
+        while !hold.take_log(&mut *index).map_err(text)? {
             if begun.elapsed() > SLOT_WAIT {
                 return Err(format!(
                     "{}: readers are on every read slot",
@@ -84,7 +101,7 @@ impl<'a> Attaching<'a> {
             shared.wake.wait(Duration::from_millis(1));
         }
         let log = LiveLog::open(&LiveLog::path_of(path)).map_err(text)?;
-        let (seen, page_count) = look(&index, &candidate)?;
+        let (seen, page_count) = look(&*index, &candidate)?;
         let page_size = candidate.header.page_size;
         let sums = Sums::new(shared.layout.root(), page_size, page_count).map_err(text)?;
         Ok(Attaching {
@@ -219,7 +236,7 @@ struct Begun {
     ready: bool,
 }
 
-pub(super) fn observe(index: &WalIndex) -> Result<Seen, String> {
+pub(super) fn observe(index: &dyn Index) -> Result<Seen, String> {
     Capture::observe(index).map_err(|trouble| match trouble {
         Trouble::Lost(reason) | Trouble::Later(reason) => reason,
         Trouble::Unreadable => "the wal-index is being rebuilt".into(),
@@ -227,7 +244,7 @@ pub(super) fn observe(index: &WalIndex) -> Result<Seen, String> {
 }
 
 /// The wal-index, and the pages that the database has by it.
-fn look(index: &WalIndex, candidate: &Candidate) -> Result<(Seen, u32), String> {
+fn look(index: &dyn Index, candidate: &Candidate) -> Result<(Seen, u32), String> {
     let seen = observe(index)?;
     let pages = match seen.frames {
         0 => file_pages(candidate)?,
@@ -247,7 +264,7 @@ fn new_generation(
     recovered: Option<&Recovered>,
     reason: &str,
 ) -> Result<Lineage, String> {
-    let number = getrandom::u64().map_err(text)?;
+    let number = random_u64().map_err(text)?;
     let fork = recovered.map(|recovered| recovered.end);
     let lineage = Lineage {
         generation: Generation(number),

@@ -13,8 +13,9 @@
 //! next writer then restarts the log as if walcast were not there. WRITE and CKPT are never taken: the application
 //! never waits for us.
 
+use super::index::Index;
 use crate::format::walindex::{READ0, READMARK_NOT_USED};
-use crate::sqlite::{SqliteError, WalIndex};
+use crate::sqlite::SqliteError;
 use crate::sys::LockKind::{Exclusive, Shared};
 
 /// Slots to try. READ(1) is left to readers: SQLite resets its mark to 0 at a restart.
@@ -25,7 +26,7 @@ fn read_slot(slot: u32) -> u32 {
     READ0 + slot
 }
 
-/// What is held. Dropping it releases nothing: the locks go when the [`WalIndex`] closes.
+/// What is held. Dropping it releases nothing: the locks go when index closes.
 #[derive(Debug, Default)]
 pub struct Hold {
     log: Option<u32>,
@@ -44,7 +45,7 @@ impl Hold {
     }
 
     /// Takes the log. `false` if readers stand on every slot now: ask again.
-    pub fn take_log(&mut self, index: &mut WalIndex) -> Result<bool, SqliteError> {
+    pub fn take_log(&mut self, index: &mut dyn Index) -> Result<bool, SqliteError> {
         if self.log.is_some() {
             return Ok(true);
         }
@@ -57,8 +58,8 @@ impl Hold {
         Ok(false)
     }
 
-    fn take_slot(index: &mut WalIndex, slot: u32) -> Result<bool, SqliteError> {
-        let mark = |index: &WalIndex| index.checkpoint_info().marks[slot as usize];
+    fn take_slot(index: &mut dyn Index, slot: u32) -> Result<bool, SqliteError> {
+        let mark = |index: &dyn Index| index.checkpoint_info().marks[slot as usize];
         if mark(index) != READMARK_NOT_USED {
             // A mark that no reader uses any more. A reader who is just about to use it looks again after its lock.
             if !index.lock(read_slot(slot), Exclusive)? {
@@ -80,7 +81,7 @@ impl Hold {
     }
 
     /// Lets the log go.
-    pub fn release_log(&mut self, index: &mut WalIndex) -> Result<(), SqliteError> {
+    pub fn release_log(&mut self, index: &mut dyn Index) -> Result<(), SqliteError> {
         match self.log.take() {
             Some(slot) => index.unlock(read_slot(slot), Shared),
             None => Ok(()),
@@ -88,7 +89,7 @@ impl Hold {
     }
 
     /// Takes the file. `false` if a checkpoint is copying now: ask again.
-    pub fn take_file(&mut self, index: &mut WalIndex) -> Result<bool, SqliteError> {
+    pub fn take_file(&mut self, index: &mut dyn Index) -> Result<bool, SqliteError> {
         if !self.file {
             self.file = index.lock(read_slot(0), Shared)?;
             index.barrier();
@@ -97,7 +98,7 @@ impl Hold {
     }
 
     /// Lets the file go.
-    pub fn release_file(&mut self, index: &mut WalIndex) -> Result<(), SqliteError> {
+    pub fn release_file(&mut self, index: &mut dyn Index) -> Result<(), SqliteError> {
         if std::mem::take(&mut self.file) {
             index.unlock(read_slot(0), Shared)?;
         }

@@ -22,6 +22,7 @@ mod decide;
 mod error;
 mod hold;
 mod hub;
+mod index;
 mod kept;
 mod log;
 mod notice;
@@ -96,6 +97,17 @@ impl PrimaryConfig {
     }
 }
 
+/// What a simulation puts together itself: a capture without a thread, over a wal-index without SQLite.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::attach::examine;
+    pub use super::continuity::attach_with;
+    pub use super::index::Index;
+    pub use super::log::LiveLog;
+    pub use super::session::{End, Session, Turn};
+    pub use super::shared::Shared;
+}
+
 /// One database of an application, captured for replicas.
 pub struct Primary {
     shared: Arc<Shared>,
@@ -126,6 +138,16 @@ impl Primary {
             shared,
             thread: Mutex::new(thread.ok()),
             ended,
+        })
+    }
+
+    /// Without a thread: a simulation drives the capture itself.
+    #[doc(hidden)]
+    pub fn simulated(shared: Arc<Shared>) -> Arc<Primary> {
+        Arc::new(Primary {
+            shared,
+            thread: Mutex::new(None),
+            ended: watch::Sender::new(true).subscribe(),
         })
     }
 

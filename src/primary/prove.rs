@@ -125,7 +125,7 @@ impl Attaching<'_> {
         if self.seen.frames > 0 && self.seen.backfill > 0 {
             return lost("the log was reset and written".into());
         }
-        let (index, hold) = (&mut self.index, &mut self.hold);
+        let (index, hold) = (&mut *self.index, &mut self.hold);
         if !hold.take_file(index).map_err(text)? {
             return lost("the log was reset and is being copied".into());
         }
@@ -140,7 +140,7 @@ impl Attaching<'_> {
             self.sums.scan_step(&self.candidate.raw).map_err(text)?;
             let (done, total) = self.sums.scanned_bytes();
             self.shared.note_reading(done, total);
-            let seen = observe(&self.index)?;
+            let seen = observe(&*self.index)?;
             let written = u64::from(seen.frames) * u64::from(known.page_size);
             if written > PROOF_LOG_BYTES || self.shared.is_stopping() {
                 return lost("the log was reset, and the application writes too much for a proof by content,".into());

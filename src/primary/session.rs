@@ -14,7 +14,8 @@ use crate::model::{DatabaseState, LogHolder, Point, clock_us};
 use crate::sqlite::index_connection;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often the files and the retention are looked after.
 const TICK: Duration = Duration::from_millis(250);
@@ -56,6 +57,18 @@ pub type Resuming = (Reply<(Point, bool)>, Option<Generation>);
 /// What happened at the last cheap look.
 type Look = ([u32; 4], u32);
 
+/// What comes after a turn.
+pub enum Turn {
+    /// The next one.
+    On,
+    /// The next one after this time, or when somebody asks for something.
+    Wait(Duration),
+    /// The next one when the log is not as it was in this look.
+    Rest(Look),
+    /// Nothing more.
+    End(End),
+}
+
 /// One attachment and its loop.
 pub struct Session {
     pub(super) capture: Capture,
@@ -75,6 +88,7 @@ pub struct Session {
     /// Who waits for the end of a pause, and the generation before it.
     pub(super) resuming: Option<Resuming>,
     pub(super) scanned: bool,
+    last_look: Option<Look>,
     trouble: Option<String>,
     unreadable_since: Option<Instant>,
     last_tick: Instant,
@@ -105,6 +119,7 @@ impl Session {
             pace: Pace::new(),
             resuming: None,
             scanned: false,
+            last_look: None,
             trouble: None,
             unreadable_since: None,
             last_tick: Instant::now(),
@@ -114,44 +129,56 @@ impl Session {
 
     /// Captures until something ends it.
     pub fn run(mut self) -> End {
+        self.begin();
+        let end = loop {
+            match self.turn() {
+                Turn::On => {}
+                Turn::Wait(time) => drop(self.shared.wake.wait(time)),
+                Turn::Rest(look) => self.wait(look),
+                Turn::End(end) => break end,
+            }
+        };
+        self.close(end)
+    }
+
+    /// Before the first turn.
+    pub fn begin(&mut self) {
         if self.capture.ready {
             self.announce();
         } else {
             self.set_state();
         }
-        let mut last_look: Option<Look> = None;
-        let end = loop {
-            let stopping = self.shared.is_stopping();
-            self.incoming.extend(self.shared.take_requests());
-            let look = self.look();
-            let settled = self.incoming.is_empty()
-                && self.requests.is_empty()
-                && !stopping
-                && self.capture.ready
-                && self.trouble.is_none();
-            if settled && last_look == Some(look) {
-                if let Some(end) = self.tick() {
-                    break end;
-                }
-                self.wait(look);
-                continue;
+    }
+
+    /// One look at the log, and what is to be done for it. Waits for nothing.
+    pub fn turn(&mut self) -> Turn {
+        let stopping = self.shared.is_stopping();
+        self.incoming.extend(self.shared.take_requests());
+        let look = self.look();
+        let settled = self.incoming.is_empty()
+            && self.requests.is_empty()
+            && !stopping
+            && self.capture.ready
+            && self.trouble.is_none();
+        if settled && self.last_look == Some(look) {
+            return match self.tick() {
+                Some(end) => Turn::End(end),
+                None => Turn::Rest(look),
+            };
+        }
+        if settled && self.last_look.is_some() && self.may_batch() {
+            return Turn::Wait(BATCH_LOOK);
+        }
+        self.last_look = Some(look);
+        match self.step(stopping) {
+            Ok(None) => Turn::On,
+            Ok(Some(end)) => Turn::End(end),
+            // Asked once more: what is not done yet is not forgotten.
+            Err(wait) => {
+                self.last_look = None;
+                Turn::Wait(wait)
             }
-            if settled && last_look.is_some() && self.may_batch() {
-                self.shared.wake.wait(BATCH_LOOK);
-                continue;
-            }
-            last_look = Some(look);
-            match self.step(stopping) {
-                Ok(None) => {}
-                Ok(Some(end)) => break end,
-                // Asked once more: what is not done yet is not forgotten.
-                Err(wait) => {
-                    last_look = None;
-                    self.shared.wake.wait(wait);
-                }
-            }
-        };
-        self.close(end)
+        }
     }
 
     fn look(&self) -> Look {
@@ -233,7 +260,7 @@ impl Session {
     /// Holds, follows, captures. `None`: there is more.
     fn advance(&mut self) -> Result<Option<Seen>, Trouble> {
         let capture = &mut self.capture;
-        let seen = Capture::observe(&capture.index)?;
+        let seen = Capture::observe(&*capture.index)?;
         let seen = capture.guard(seen)?;
         capture.follow(&seen)?;
         let old = self.target.take();
@@ -354,7 +381,7 @@ impl Session {
     }
 
     /// Lets go of everything, SQLite first: the raw descriptor must outlive it.
-    fn close(mut self, end: End) -> End {
+    pub fn close(mut self, end: End) -> End {
         self.write_position(true);
         for request in self.requests.drain(..).chain(self.incoming.drain(..)) {
             request.refuse(self.shared.not_ready());
