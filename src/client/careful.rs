@@ -5,11 +5,14 @@ use crate::format::base64;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Frame, SizeHint};
+use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tonic::Status;
-use tonic::transport::{Channel, Error};
+use tonic::codegen::StdError;
+use tonic::transport::Channel;
 
 const DETAILS: &str = "grpc-status-details-bin";
 
@@ -27,21 +30,43 @@ fn purge(headers: &mut HeaderMap) {
     }
 }
 
+/// An answer that is waited for.
+pub type Answering =
+    Pin<Box<dyn Future<Output = Result<Response<tonic::body::Body>, StdError>> + Send>>;
+
+/// Carries calls to a server some other way than over HTTP/2: a simulated network.
+pub trait Carrier: Debug + Send + Sync {
+    /// Makes one call.
+    fn call(&self, request: Request<tonic::body::Body>) -> Answering;
+}
+
 /// The channel.
 #[derive(Clone, Debug)]
-pub(super) struct Careful(pub(super) Channel);
+pub(super) enum Careful {
+    Channel(Channel),
+    Carried(Arc<dyn Carrier>),
+}
 
 impl tower::Service<Request<tonic::body::Body>> for Careful {
     type Response = Response<Answer>;
-    type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Error>> + Send>>;
+    type Error = StdError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, StdError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.0.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StdError>> {
+        match self {
+            Careful::Channel(channel) => channel.poll_ready(context).map_err(Into::into),
+            Careful::Carried(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
-        let answer = self.0.call(request);
+        let answer: Answering = match self {
+            Careful::Channel(channel) => {
+                let answer = channel.call(request);
+                Box::pin(async move { Ok(answer.await?) })
+            }
+            Careful::Carried(carrier) => carrier.call(request),
+        };
         Box::pin(async move {
             let mut answer = answer.await?;
             purge(answer.headers_mut());

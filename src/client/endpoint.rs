@@ -1,7 +1,7 @@
 //! From a URL to a channel.
 
 use super::ClientError;
-use super::careful::Careful;
+use super::careful::{Careful, Carrier};
 use crate::config::{UpstreamEntry, UpstreamTls};
 use crate::security::{ClientSecurity, SecurityError};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -94,7 +95,16 @@ impl Link {
             .http2_max_header_list_size(HEADERS)
             .connect_with_connector_lazy(dial);
         Ok(Link {
-            channel: Careful(channel),
+            channel: Careful::Channel(channel),
+            security,
+        })
+    }
+
+    /// What carries the calls is given; the URL is for people.
+    pub(super) fn carried(url: &str, carrier: Arc<dyn Carrier>) -> Result<Link, ClientError> {
+        let security = ClientSecurity::new(&plain(url), "http", "", false)?;
+        Ok(Link {
+            channel: Careful::Carried(carrier),
             security,
         })
     }

@@ -9,5 +9,6 @@ mod error;
 mod upstream;
 
 pub use admin::{Admin, Health, Listing, Waited};
+pub use careful::{Answering, Carrier};
 pub use error::{ClientError, ClientError as UpstreamError};
 pub use upstream::{CopyStream, MessageStream, Upstream};

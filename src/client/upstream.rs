@@ -1,6 +1,6 @@
 //! A replica's connection to its upstream.
 
-use super::careful::Careful;
+use super::careful::{Careful, Carrier};
 use super::endpoint::{Link, plain};
 use super::{Admin, ClientError};
 use crate::config::UpstreamEntry;
@@ -33,6 +33,15 @@ impl Upstream {
         Ok(Upstream {
             link: Link::new(entry, insecure)?,
             url: entry.url.as_str().into(),
+        })
+    }
+
+    /// Over a network that a simulation makes.
+    #[doc(hidden)]
+    pub fn carried(url: &str, carrier: Arc<dyn Carrier>) -> Result<Upstream, ClientError> {
+        Ok(Upstream {
+            link: Link::carried(url, carrier)?,
+            url: url.into(),
         })
     }
 

@@ -62,8 +62,8 @@ fn is_unary(path: &str) -> bool {
 /// A caller that was let in, and what it was let in for: services ask it about each database.
 #[derive(Clone, Debug)]
 pub(super) struct Admitted {
-    caller: Caller,
-    needs: &'static [Permission],
+    pub(super) caller: Caller,
+    pub(super) needs: &'static [Permission],
 }
 
 impl Admitted {

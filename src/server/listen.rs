@@ -167,7 +167,7 @@ fn routes(
     Ok(routes.add_service(v1).add_service(v1alpha))
 }
 
-async fn drain(shared: &Shared, deadline: Instant) -> Drained {
+pub(super) async fn drain(shared: &Shared, deadline: Instant) -> Drained {
     shared.streams.close();
     tracing::info!(streams = shared.streams.len(), "draining");
     let work = async {
@@ -190,7 +190,7 @@ async fn drain(shared: &Shared, deadline: Instant) -> Drained {
 }
 
 /// Ends the streams that are left, and gives all peers time to read the end.
-async fn farewell(shared: &Shared) {
+pub(super) async fn farewell(shared: &Shared) {
     shared.cut.cancel();
     shared.reports.close();
     let read = async {

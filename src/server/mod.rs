@@ -23,6 +23,7 @@ mod replica;
 mod replication;
 mod shared;
 mod strangers;
+mod unguarded;
 
 pub use archived::Archived;
 pub use database::{Copies, Database, Messages, PrimaryDatabase, ReplicaDatabase, Served};
@@ -32,3 +33,5 @@ pub use listen::{Drained, ServeError, ServerConfig, serve};
 pub use outgoing::{Source, outgoing};
 pub use registry::{Outlook, Registry, RegistryError};
 pub use strangers::{StrangerPlace, Strangers};
+#[doc(hidden)]
+pub use unguarded::Unguarded;

@@ -90,9 +90,10 @@ impl ReplicationService for Replication {
         let mut inbound = request.into_inner();
         loop {
             let message = tokio::select! {
-                message = inbound.message() => message?,
+                biased;
                 refusal = reports.removed() => return Err(refusal.into()),
                 () = self.0.closing.cancelled() => return Err(draining().into()),
+                message = inbound.message() => message?,
             };
             match message {
                 Some(report) => reports.take(report)?,
