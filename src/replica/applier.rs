@@ -18,7 +18,8 @@ use crate::sqlite::WalIndex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 enum Seed {
     None,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What a stream asks for.
-pub(super) struct Request {
+pub struct Request {
     /// Where the local database is.
     pub mark: Option<Mark>,
     /// The replica's lasting identity.
@@ -27,7 +27,7 @@ pub(super) struct Request {
 }
 
 /// Why no stream begins.
-pub(super) enum Refusal {
+pub enum Refusal {
     /// The database cannot be opened.
     Failed(String),
     /// The reason is in the state already.
@@ -47,13 +47,14 @@ const IN_FLIGHT: usize = 8 << 20;
 const STUCK: Duration = Duration::from_secs(15);
 
 /// Wakes the applier for its housekeeping.
-pub(super) async fn ticks(shared: Arc<Shared>, queue: Arc<Queue>, cancel: CancellationToken) {
+pub async fn ticks(shared: Arc<Shared>, queue: Arc<Queue>, cancel: CancellationToken) {
     loop {
         let pause = match shared.is_calm() {
             true => jitter(CALM),
             false => TICK,
         };
         tokio::select! {
+            biased;
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
             () = shared.woken() => {}
@@ -106,15 +107,17 @@ impl Messages {
 }
 
 /// Who follows, and who applies.
-pub(super) struct Follower {
+pub struct Follower {
+    /// What all of the replica share.
     pub shared: Arc<Shared>,
     /// `None`: the archive is all that there is.
     pub upstream: Option<Upstream>,
+    /// Who applies.
     pub queue: Arc<Queue>,
 }
 
 /// Follows until cancelled.
-pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
+pub async fn run(follower: Follower, cancel: CancellationToken) {
     let Follower { shared, queue, .. } = &follower;
     let mut backoff = FIRST_BACKOFF;
     let mut turns = Turns::default();
@@ -127,6 +130,7 @@ pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
             stream_once(&follower, &session, &mut turns).await
         };
         let ended = tokio::select! {
+            biased;
             () = cancel.cancelled() => break,
             ended = stream => ended,
         };
@@ -141,6 +145,7 @@ pub(super) async fn run(follower: Follower, cancel: CancellationToken) {
         }
         let wait = describe(shared, &ended).unwrap_or(backoff);
         tokio::select! {
+            biased;
             () = cancel.cancelled() => break,
             () = tokio::time::sleep(jitter(wait)) => {}
         }
@@ -258,6 +263,7 @@ async fn stream_once(follower: &Follower, session: &CancellationToken, turns: &m
         archive.is_some() && turns.is_archive_next(),
     );
     let stream = tokio::select! {
+        biased;
         () = session.cancelled() => return Ended::Here,
         stream = upstream.stream(start) => stream,
     };
@@ -305,6 +311,7 @@ async fn receive(
     };
     loop {
         let next = tokio::select! {
+            biased;
             () = session.cancelled() => return Ended::Here,
             next = tokio::time::timeout(silence, stream.next()) => next,
         };

@@ -4,7 +4,8 @@ use super::applier::Applier;
 use super::checkpointer::{Checkpointer, Done};
 use super::error::ApplyError;
 use super::shared::Shared;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The durable position is at most this old while commits come in.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,7 +5,8 @@
 //! may be an hour off.
 
 use crate::format::position::Position;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Clock differences are kept for between one and two of these: clocks drift.
 const WINDOW: Duration = Duration::from_secs(60);

@@ -48,6 +48,7 @@ use shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -120,21 +121,29 @@ pub enum ReplicaError {
     Failed(String),
 }
 
-/// What tests drive by themselves: the decisions of a replica.
+/// What a simulation puts together itself: the decisions and the queue of a replica, beside a database of its own.
 #[doc(hidden)]
 pub mod parts {
+    pub use super::Command;
+    pub use super::follow::{Follower, Refusal, Request, run, ticks};
     pub use super::machine::{Action, MAX_UNPACKED, Machine, Pages, StreamError};
+    pub use super::queue::Queue;
     pub use super::record::Mark;
+    pub use super::shared::Shared;
+    pub use super::worker::{AtOnce, Next, Work, Worker};
 }
 
 /// What the applier is told.
-enum Command {
+pub enum Command {
     /// A stream begins; what shall it ask for?
     Begin(oneshot::Sender<Result<follow::Request, follow::Refusal>>),
-    /// A message of the stream; the permit counts its bytes until it is applied.
+    /// A message of the stream.
     Message {
+        /// The message.
         message: Message,
+        /// The stream; cancelled, once nothing more of it shall be applied.
         session: CancellationToken,
+        /// Counts its bytes until it is applied.
         permit: Option<OwnedSemaphorePermit>,
     },
     /// The stream ended; the answer comes when all that was queued before is done.
@@ -163,7 +172,10 @@ impl Replica {
         let shared = Arc::new(Shared::new(config));
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let queue = Queue::new(worker::Worker::new(shared.clone()), tasks.clone());
+        let (threads, tracker) = (Handle::current(), tasks.clone());
+        let run = move |work| drop(tracker.spawn_blocking_on(work, &threads));
+        let worker = worker::Worker::new(shared.clone());
+        let queue = Queue::new(Box::new(worker), Box::new(run));
         let follower = follow::Follower {
             shared: shared.clone(),
             upstream: upstream.into(),
@@ -276,5 +288,6 @@ impl Replica {
 
 fn random_u64() -> u64 {
     // Without randomness from the kernel nothing here can be safe: salts, generations, identities.
-    getrandom::u64().unwrap_or_else(|error| panic!("the system gives no random numbers: {error}"))
+    crate::model::random_u64()
+        .unwrap_or_else(|error| panic!("the system gives no random numbers: {error}"))
 }

@@ -2,57 +2,56 @@
 //! follows hundreds of databases, and most of them are quiet.
 
 use super::Command;
-use super::worker::{Next, Worker};
+use super::worker::{Next, Work};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
-use tokio_util::task::TaskTracker;
 
 /// Commands that may wait.
 const WAITING: usize = 64;
 
 /// The database has ended: nobody answers any more.
 #[derive(Debug)]
-pub(super) struct Ended;
+pub struct Ended;
+
+/// Gets a thread for the work on what is queued.
+pub type Run = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// The queue, and who works on it.
-pub(super) struct Queue {
+pub struct Queue {
     commands: mpsc::Sender<Command>,
     /// `None` while a thread takes from it, and for ever once the database has ended.
     idle: Mutex<Option<mpsc::Receiver<Command>>>,
-    worker: Mutex<Worker>,
-    threads: Handle,
-    tasks: TaskTracker,
+    worker: Mutex<Box<dyn Work>>,
+    run: Run,
     fatal: watch::Sender<Option<String>>,
 }
 
 impl Queue {
-    /// Must be called in a tokio runtime. `tasks` knows of the threads.
-    pub(super) fn new(worker: Worker, tasks: TaskTracker) -> Arc<Queue> {
+    /// With who works, and where.
+    pub fn new(worker: Box<dyn Work>, run: Run) -> Arc<Queue> {
         let (commands, receiver) = mpsc::channel(WAITING);
         Arc::new(Queue {
             commands,
             idle: Mutex::new(Some(receiver)),
             worker: Mutex::new(worker),
-            threads: Handle::current(),
-            tasks,
+            run,
             fatal: watch::Sender::new(None),
         })
     }
 
     /// Whoever applies; a thread has it locked while it works.
-    pub(super) fn worker(&self) -> &Mutex<Worker> {
+    pub(super) fn worker(&self) -> &Mutex<Box<dyn Work>> {
         &self.worker
     }
 
     /// Why the replica cannot go on at all, once that is so.
-    pub(super) fn fatal(&self) -> Option<String> {
+    pub fn fatal(&self) -> Option<String> {
         self.fatal.borrow().clone()
     }
 
     /// Waits for a place in the queue.
-    pub(super) async fn send(self: &Arc<Self>, command: Command) -> Result<(), Ended> {
+    pub async fn send(self: &Arc<Self>, command: Command) -> Result<(), Ended> {
         self.commands.send(command).await.map_err(|_| Ended)?;
         self.begin();
         Ok(())
@@ -84,11 +83,8 @@ impl Queue {
             return;
         };
         let queue = self.clone();
-        // Waited for by the tracker; a panic is told by `Fatal`.
-        drop(
-            self.tasks
-                .spawn_blocking_on(move || queue.work(receiver), &self.threads),
-        );
+        // A panic is told by `Fatal`.
+        (self.run)(Box::new(move || queue.work(receiver)));
     }
 
     fn work(&self, mut receiver: mpsc::Receiver<Command>) {

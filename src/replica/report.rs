@@ -57,6 +57,7 @@ pub(super) async fn report(
         }
     };
     tokio::select! {
+        biased;
         () = session.cancelled() => {}
         () = feed => {}
         result = upstream.report(receiver) => if let Err(error) = result {

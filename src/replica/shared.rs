@@ -8,8 +8,8 @@ use crate::model::{DatabaseState, DatabaseStatus, LogHolder, LongWork, Meters, P
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Why a replica is `starting`, which may take minutes for a large one.
@@ -66,7 +66,7 @@ struct Work {
 impl Work {
     fn new(what: &'static str, total: u64) -> Work {
         Work {
-            work: LongWork::begin(Instant::now()),
+            work: LongWork::begin(std::time::Instant::now()),
             what,
             done: 0,
             total,
@@ -76,14 +76,17 @@ impl Work {
 
     fn add(&mut self, bytes: u64) -> Option<Told> {
         self.done += bytes;
-        let told = self.work.at(self.done, self.total, Instant::now())?;
+        let told = self
+            .work
+            .at(self.done, self.total, std::time::Instant::now())?;
         self.text.clone_from(&told.text);
         Some(told)
     }
 }
 
 impl Shared {
-    pub(super) fn new(config: ReplicaConfig) -> Shared {
+    /// Knows nothing yet.
+    pub fn new(config: ReplicaConfig) -> Shared {
         let inner = Inner {
             lag: Lag::new(Instant::now()),
             session: CancellationToken::new(),
@@ -131,7 +134,7 @@ impl Shared {
     }
 
     /// Whether anything is due after this. Only whoever applies says so.
-    pub(super) fn set_calm(&self, calm: bool) {
+    pub fn set_calm(&self, calm: bool) {
         if self.calm.swap(calm, Ordering::Relaxed) && !calm {
             self.wake();
         }
@@ -242,7 +245,8 @@ impl Shared {
         self.lock().work = None;
     }
 
-    pub(super) fn snapshot_began(&self, bytes: u64) {
+    /// A snapshot comes in, of about so many bytes.
+    pub fn snapshot_began(&self, bytes: u64) {
         self.work_began("snapshot", bytes);
         let mut inner = self.lock();
         inner.snapshots += 1;
@@ -250,7 +254,8 @@ impl Shared {
         inner.state = DatabaseState::Snapshot;
     }
 
-    pub(super) fn snapshot_ended(&self) {
+    /// It is complete.
+    pub fn snapshot_ended(&self) {
         self.work_ended();
         let began = self.lock().snapshot_began;
         self.meters.snapshots.time(began.elapsed());
@@ -269,7 +274,7 @@ impl Shared {
     }
 
     /// Ends the stream that runs now; the next one begins after a moment.
-    pub(super) fn end_session(&self) {
+    pub fn end_session(&self) {
         self.lock().session.cancel();
     }
 
@@ -310,7 +315,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn note_received(&self, position: Option<Position>) {
+    pub fn note_received(&self, position: Option<Position>) {
         self.lock().received = position;
     }
 
@@ -326,7 +331,7 @@ impl Shared {
         self.lock().bytes
     }
 
-    pub(super) fn note_durable(&self, position: Position) {
+    pub fn note_durable(&self, position: Position) {
         self.lock().durable = Some(position);
     }
 

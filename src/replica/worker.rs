@@ -15,8 +15,16 @@ use crate::sqlite::WalIndex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
+/// A database that does what is asked of it, one after the other. A trait, so that a simulation can put a model in its place.
+pub trait Work: Send {
+    /// Does what is asked.
+    fn command(&mut self, command: Command) -> Next;
+    /// Applies a message in the calling task, if it is small.
+    fn at_once(&mut self, message: Message) -> AtOnce;
+}
+
 /// The local database, for whoever applies.
-pub(super) struct Worker {
+pub struct Worker {
     shared: Arc<Shared>,
     ownership: Option<Ownership>,
     applier: Option<Applier>,
@@ -25,7 +33,7 @@ pub(super) struct Worker {
 }
 
 /// How applying at once went.
-pub(super) enum AtOnce {
+pub enum AtOnce {
     /// It is visible.
     Done,
     /// The stream must end; the reason is in the state.
@@ -38,7 +46,7 @@ pub(super) enum AtOnce {
 static BUSY: AtomicBool = AtomicBool::new(false);
 
 /// Whether more may be asked.
-pub(super) enum Next {
+pub enum Next {
     /// Yes.
     More,
     /// No: the database has ended.
@@ -46,38 +54,31 @@ pub(super) enum Next {
 }
 
 /// Applies a small message in the calling task. The caller has seen that no message is queued before it.
-pub(super) fn at_once(worker: &Mutex<Worker>, message: Message) -> AtOnce {
-    let mut worker = match worker.try_lock() {
-        Ok(worker) => worker,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => return AtOnce::Later(message),
-    };
-    if let (Message::Heartbeat { .. }, Some(applier)) = (&message, &mut worker.applier) {
-        // Nothing is written.
-        let heard = applier.message_at_once(message).map(drop);
-        return worker.judge(heard);
+pub(super) fn at_once(worker: &Mutex<Box<dyn Work>>, message: Message) -> AtOnce {
+    match worker.try_lock() {
+        Ok(mut worker) => worker.at_once(message),
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().at_once(message),
+        Err(TryLockError::WouldBlock) => AtOnce::Later(message),
     }
-    let ready = |applier: &Applier| applier.takes_at_once(&message);
-    if !worker.applier.as_ref().is_some_and(ready) || BUSY.swap(true, Ordering::Acquire) {
-        return AtOnce::Later(message);
-    }
-    let done = worker.message_at_once(message);
-    BUSY.store(false, Ordering::Release);
-    done
 }
 
-impl Worker {
-    pub(super) fn new(shared: Arc<Shared>) -> Worker {
-        Worker {
-            shared,
-            ownership: None,
-            applier: None,
-            active: false,
+impl Work for Worker {
+    fn at_once(&mut self, message: Message) -> AtOnce {
+        if let (Message::Heartbeat { .. }, Some(applier)) = (&message, &mut self.applier) {
+            // Nothing is written.
+            let heard = applier.message_at_once(message).map(drop);
+            return self.judge(heard);
         }
+        let ready = |applier: &Applier| applier.takes_at_once(&message);
+        if !self.applier.as_ref().is_some_and(ready) || BUSY.swap(true, Ordering::Acquire) {
+            return AtOnce::Later(message);
+        }
+        let done = self.message_at_once(message);
+        BUSY.store(false, Ordering::Release);
+        done
     }
 
-    /// Does what is asked.
-    pub(super) fn command(&mut self, command: Command) -> Next {
+    fn command(&mut self, command: Command) -> Next {
         match command {
             Command::Begin(reply) => {
                 let _ = reply.send(self.begin());
@@ -122,6 +123,18 @@ impl Worker {
             }
         }
         Next::More
+    }
+}
+
+impl Worker {
+    /// Opens nothing yet.
+    pub fn new(shared: Arc<Shared>) -> Worker {
+        Worker {
+            shared,
+            ownership: None,
+            applier: None,
+            active: false,
+        }
     }
 
     /// Now and not with the last handle to this: another process may want the files.

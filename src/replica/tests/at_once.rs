@@ -1,7 +1,7 @@
 //! A commit that comes alone is applied by the task that received it, and nothing else is.
 
 use super::*;
-use crate::replica::worker::{AtOnce, Worker, at_once};
+use crate::replica::worker::{AtOnce, Work, Worker, at_once};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -98,7 +98,7 @@ fn the_log_that_began_anew_waits_for_no_sync_at_its_first_commit() {
 #[test]
 fn what_cannot_be_done_at_once_comes_back() {
     let target = Target::new();
-    let worker = Mutex::new(Worker::new(target.shared.clone()));
+    let worker: Mutex<Box<dyn Work>> = Mutex::new(Box::new(Worker::new(target.shared.clone())));
     let source = source();
     let message = commit(&source, "INSERT INTO t(b) VALUES('one')");
     let AtOnce::Later(message) = at_once(&worker, message) else {

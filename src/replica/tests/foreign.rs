@@ -4,7 +4,7 @@ use super::*;
 use crate::format::walindex::{HEADER_SIZE, IndexHeader};
 use crate::model::DatabaseState;
 use crate::replica::Command;
-use crate::replica::worker::Worker;
+use crate::replica::worker::{Work as _, Worker};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use tokio::sync::oneshot;
