@@ -14,6 +14,7 @@ mod capture;
 mod changes;
 mod disk_full;
 mod heal;
+mod histories;
 mod idle;
 mod kills;
 mod large;

@@ -274,6 +274,7 @@ fn child_main() {
     let spec = Spec::parse(&text);
     let report = match spec.get("role") {
         Some("writer") => super::writer::main(&spec),
+        Some("crowd") => super::crowd::main(&spec),
         Some("reader") => super::reader::main(&spec),
         Some("dump") => super::dump::main(&spec),
         Some("query") => super::dump::query_main(&spec),

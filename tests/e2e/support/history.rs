@@ -8,11 +8,12 @@
 //! ```
 //!
 //! A killed writer may leave an intent without an answer; the next `start` says how it went.
+//! Many writers at once have a file each in one directory, without `start`: versions are given under SQLite's write lock.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The appending side.
 pub struct HistoryWriter(File);
@@ -65,9 +66,16 @@ pub struct History {
 }
 
 impl History {
+    /// Of one writer, or a directory of many.
+    ///
     /// # Panics
-    /// When the file cannot be read.
+    /// When it cannot be read.
     pub fn read(path: &Path) -> Self {
+        if path.is_dir() {
+            let texts = files(path).into_iter().map(std::fs::read_to_string);
+            let texts: std::io::Result<Vec<_>> = texts.collect();
+            return Self::merge(&texts.expect("read the histories"));
+        }
         let text = std::fs::read_to_string(path)
             .unwrap_or_else(|e| panic!("read the history {}: {e}", path.display()));
         Self::parse(&text)
@@ -91,6 +99,55 @@ impl History {
             history.states.entry(version).or_default().push(state);
         }
         history
+    }
+
+    /// Each version was committed once, whoever did it; none is missing, but for what kills left open.
+    pub fn merge(texts: &[String]) -> Self {
+        let mut all = Self::default();
+        let mut unknown: Vec<(u64, String)> = Vec::new();
+        for text in texts {
+            let mut one = Self::default();
+            let mut open = None;
+            for line in text.split_inclusive('\n') {
+                match parse_line(line) {
+                    // Where this writer's own versions go on is not its own doing.
+                    Some((kind, version, state)) => {
+                        one.last = version.saturating_sub(1);
+                        one.take(&mut open, kind, version, state);
+                    }
+                    None if !line.ends_with('\n') => {}
+                    None => one.problems.push(format!("unreadable line {line:?}")),
+                }
+            }
+            unknown.extend(open);
+            all.problems.extend(one.problems);
+            all.aborts += one.aborts;
+            all.committed += one.committed;
+            all.last = all.last.max(one.states.keys().copied().max().unwrap_or(0));
+            for (version, mut states) in one.states {
+                all.states.entry(version).or_default().append(&mut states);
+            }
+        }
+        let twice = all.states.iter().filter(|(_, states)| states.len() > 1);
+        let twice = twice.map(|(version, states)| format!("version {version} twice: {states:?}"));
+        all.problems.extend(twice.collect::<Vec<_>>());
+        for (version, state) in unknown {
+            if version > all.last {
+                all.open_end = Some(version);
+            }
+            let states = all.states.entry(version).or_default();
+            // A version that somebody has committed was not this one.
+            if all.open_end == Some(version) || states.is_empty() {
+                states.push(state);
+            }
+        }
+        all.first = all.states.keys().copied().min().unwrap_or(0);
+        let missing = (all.first..all.last).find(|version| !all.states.contains_key(version));
+        if let Some(version) = missing {
+            all.problems
+                .push(format!("nobody has committed version {version}"));
+        }
+        all
     }
 
     fn take(&mut self, open: &mut Option<(u64, String)>, kind: &str, version: u64, state: &str) {
@@ -177,9 +234,18 @@ fn parse_line(line: &str) -> Option<(&str, u64, &str)> {
     Some((kind, version.parse().ok()?, state))
 }
 
-/// The last version whose COMMIT returned so far; 0 when none did. Reads only the file's end, so
+/// The histories in a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("list the histories");
+    entries.map(|e| e.expect("an entry").path()).collect()
+}
+
+/// The last version whose COMMIT returned so far; 0 when none did. Reads only each file's end, so
 /// that it can be polled.
 pub fn last_done(path: &Path) -> u64 {
+    if path.is_dir() {
+        return files(path).iter().map(|p| last_done(p)).max().unwrap_or(0);
+    }
     const TAIL: u64 = 4096;
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;

@@ -4,7 +4,8 @@
 //! `busy_timeout` (ms, 1000), `pause_us` between reads (1000), `hold_ms` of a long read (up to,
 //! 500), `quick_every` reads a `quick_check` (200), `reads` (0: until told to stop), `wait_first`
 //! (1: until the first good read the database may be missing or empty), `isolate` (0: reads without
-//! a transaction, to prove that the checks notice).
+//! a transaction, to prove that the checks notice), `content` (1: not the tables of `schema`, but any, by the digest of
+//! `content`; with settings that `plan` draws).
 //!
 //! The log, one line each; `CONN` counts the connections it opened:
 //! ```text
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::child::{Spec, Stop};
+use super::content::Content;
+use super::crowd::run;
+use super::plan::{Plan, pragmas};
 use super::rng::Rng;
 use super::schema::{self, ACCOUNTS, Meta, TOTAL, X_ROWS};
 
@@ -63,6 +67,7 @@ struct Reader {
     slowest: Duration,
     waiting: bool,
     isolate: bool,
+    content: bool,
 }
 
 /// Runs to the end and gives the counts.
@@ -111,6 +116,7 @@ impl Reader {
             slowest: Duration::ZERO,
             waiting: spec.or("wait_first", 0) == 1,
             isolate: spec.or("isolate", 1) == 1,
+            content: spec.or("content", 0) == 1,
         }
     }
 
@@ -130,16 +136,16 @@ impl Reader {
             self.slowest = self.slowest.max(began.elapsed());
         }
         match result {
-            Ok(meta) => {
+            Ok(Content { version, state }) => {
                 self.waiting = false;
                 self.reads += 1;
-                self.seen.insert(meta.version);
-                self.line("r", &format!("{} {}", meta.version, meta.state));
-                if meta.version < self.last {
-                    let text = format!("version went back from {} to {}", self.last, meta.version);
+                self.seen.insert(version);
+                self.line("r", &format!("{version} {state}"));
+                if version < self.last {
+                    let text = format!("version went back from {} to {version}", self.last);
                     self.broken(&text);
                 }
-                self.last = meta.version;
+                self.last = version;
             }
             Err(Wrong::Promise(text)) => self.broken(&text),
             Err(Wrong::Sqlite(op, error)) => self.failed(op, &error),
@@ -169,7 +175,7 @@ impl Reader {
         };
         let text = error.to_string();
         // Before there is a first state: no file yet, or a database without tables.
-        if self.waiting && (code == 14 || text.contains("no such table: meta")) {
+        if self.waiting && (code == 14 || text.contains("no such table: ")) {
             return;
         }
         self.errors += 1;
@@ -186,10 +192,14 @@ impl Reader {
         let conn = Connection::open_with_flags(&self.db, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .during("open")?;
         conn.busy_timeout(self.busy_timeout).during("open")?;
+        if self.content {
+            let settings = Plan::load().settings("reader", &mut self.rng);
+            run(&conn, &pragmas("main", &settings)).during("settings")?;
+        }
         Ok(conn)
     }
 
-    fn read(&mut self) -> Checked<Meta> {
+    fn read(&mut self) -> Checked<Content> {
         let conn = match self.conn.take() {
             Some(conn) => conn,
             None => self.open()?,
@@ -198,37 +208,79 @@ impl Reader {
         if self.isolate {
             conn.execute_batch("BEGIN").during("begin")?;
         }
-        let meta = Meta::load(conn).during("meta")?;
         let thorough = self.reads.is_multiple_of(4);
-        let blob = self.rng.below(1 << 12).cast_signed();
-        check_state(conn, &meta, thorough, blob)?;
-        if self.quick_every > 0 && self.reads % self.quick_every == self.quick_every - 1 {
-            quick_check(conn)?;
+        let number = self.rng.below(1 << 12);
+        // Before a check of all: in SQLite 3.54 that of FTS5 alone takes no notice of others' commits, a query does.
+        let due = self.quick_every > 0 && self.reads % self.quick_every == self.quick_every - 1;
+        let seen = observe(conn, self.content, thorough || due, number)?;
+        if due {
+            let check = ["quick_check", "integrity_check"][usize::from(self.content)];
+            says_ok(conn, check)?;
         }
         if self.mode == "long" {
             let hold = Duration::from_millis(self.rng.between(1, self.hold_ms));
-            hold_and_reread(conn, &meta, hold, &self.stop)?;
+            hold_and_reread(conn, self.content, &seen, hold, &self.stop)?;
         }
         if self.isolate {
             conn.execute_batch("COMMIT").during("commit")?;
         }
-        Ok(meta)
+        Ok(seen)
     }
 }
 
+/// What is there, if it is what it has to be.
+fn observe(conn: &Connection, content: bool, thorough: bool, number: u64) -> Checked<Content> {
+    if !content {
+        let meta = Meta::load(conn).during("meta")?;
+        check_state(conn, &meta, thorough, number.cast_signed())?;
+        let Meta { version, state, .. } = meta;
+        return Ok(Content { version, state });
+    }
+    let seen = Content::of(conn, "main").during("content")?;
+    let marked = seen.is_marked(conn, "main").during("mark")?;
+    let found = !thorough || words_are_found(conn, number % 50).during("words")?;
+    match (marked, found) {
+        (true, true) => Ok(seen),
+        (marked, _) => Err(Wrong::Promise(format!(
+            "at version {} with the content {}: {}",
+            seen.version,
+            seen.state,
+            if marked {
+                "FTS5 misses rows"
+            } else {
+                "the mark names another"
+            }
+        ))),
+    }
+}
+
+/// FTS5 finds the rows that have the word.
+fn words_are_found(conn: &Connection, number: u64) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM words WHERE words MATCH 'w{number}')
+           = (SELECT count(*) FROM words_content WHERE ' ' || c0 || ' ' GLOB '* w{number} *')"
+    );
+    conn.query_row(&sql, [], |r| r.get(0))
+}
+
 /// Stays in the read transaction, and finds the same state again and again.
-fn hold_and_reread(conn: &Connection, meta: &Meta, hold: Duration, stop: &Stop) -> Checked<()> {
+fn hold_and_reread(
+    conn: &Connection,
+    content: bool,
+    seen: &Content,
+    hold: Duration,
+    stop: &Stop,
+) -> Checked<()> {
     let end = Instant::now() + hold;
     while Instant::now() < end && !stop.told() {
         std::thread::sleep(hold / 4);
-        let again = Meta::load(conn).during("reread")?;
-        if again != *meta {
+        let again = observe(conn, content, true, 0)?;
+        if again != *seen {
             return Err(Wrong::Promise(format!(
                 "a read transaction saw version {} state {}, then {} {}",
-                meta.version, meta.state, again.version, again.state
+                seen.version, seen.state, again.version, again.state
             )));
         }
-        check_state(conn, meta, true, 0)?;
     }
     Ok(())
 }
@@ -315,12 +367,12 @@ fn check_x_tables(conn: &Connection, meta: &Meta) -> Checked<()> {
     Ok(())
 }
 
-fn quick_check(conn: &Connection) -> Checked<()> {
+fn says_ok(conn: &Connection, check: &'static str) -> Checked<()> {
     let answer: String = conn
-        .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
-        .during("quick_check")?;
+        .query_row(&format!("PRAGMA {check}(1)"), [], |r| r.get(0))
+        .during(check)?;
     if answer == "ok" {
         return Ok(());
     }
-    Err(Wrong::Promise(format!("quick_check: {answer}")))
+    Err(Wrong::Promise(format!("{check}: {answer}")))
 }
