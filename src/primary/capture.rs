@@ -35,6 +35,13 @@ pub struct Seen {
 pub enum Trouble {
     /// The hold or the log's history is broken: continuity has to be proven anew.
     Lost(String),
+    /// A frame that the wal-index calls committed is not in the log's chain of checksums.
+    Unsound {
+        /// Salts of this log.
+        salt: [u32; 2],
+        /// For people.
+        reason: String,
+    },
     /// Something failed that may work again; nothing is lost, the hold stays.
     Later(String),
     /// The wal-index header is not readable now.
@@ -80,6 +87,8 @@ pub struct Capture {
     pub(super) end: Option<(WalHeader, Cksum)>,
     /// The place in the live log; `None` if nothing of the live log is captured.
     pub(super) cursor: Option<Cursor>,
+    /// Salts and frames of a log that is passed over, see `unsound`.
+    pub(super) passed: Option<([u32; 2], u32)>,
     /// True while the log may have been restarted legally: all of it was captured and copied when it was let go.
     pub(super) may_restart: bool,
     /// The log is to be let go, or taken back, and somebody was in the way.
@@ -120,6 +129,8 @@ pub struct Parts {
     pub end: Option<(WalHeader, Cksum)>,
     /// The place in the live log.
     pub cursor: Option<Cursor>,
+    /// The log that is passed over, see [`Capture`].
+    pub passed: Option<([u32; 2], u32)>,
     /// True if `sums` are right already.
     pub ready: bool,
     /// A record at `position` without a checksum.
@@ -143,6 +154,7 @@ impl Capture {
             position: parts.position,
             end: parts.end,
             may_restart: parts.cursor.is_none(),
+            passed: parts.passed,
             yield_due: false,
             cursor: parts.cursor,
             ready: parts.ready,
@@ -182,7 +194,7 @@ impl Capture {
         match &self.cursor {
             _ if seen.frames == 0 => true,
             Some(cursor) => cursor.header.salt == seen.salt && cursor.frames == seen.frames,
-            None => false,
+            None => self.passed == Some((seen.salt, seen.frames)),
         }
     }
 
@@ -255,8 +267,18 @@ impl Capture {
                 self.may_restart &= seen.frames == cursor.frames;
                 Ok(())
             }
+            None if self.passed.is_some_and(|(salt, _)| salt == seen.salt) => {
+                match self.is_captured(seen) {
+                    true => Ok(()),
+                    false => Err(Trouble::Unsound {
+                        salt: seen.salt,
+                        reason: "the log that is passed over goes on".into(),
+                    }),
+                }
+            }
             _ if self.may_restart => {
-                let header = self.log.header().map_err(log_trouble)?;
+                let header = self.log.header();
+                let header = header.map_err(|error| log_trouble(error, seen.salt))?;
                 if header.salt != seen.salt || header.page_size != self.page_size {
                     return Err(Trouble::Lost(
                         "the log's header is not that of the wal-index".into(),
@@ -317,7 +339,8 @@ impl Capture {
 
     fn prepare(&mut self, cursor: &Cursor, last: u32) -> Result<Prepared, Trouble> {
         let index = self.current_index();
-        let stretch = self.log.read(cursor, last).map_err(log_trouble)?;
+        let stretch = self.log.read(cursor, last);
+        let stretch = stretch.map_err(|error| log_trouble(error, cursor.header.salt))?;
         self.sums.reserve(stretch.highest)?;
         for (pgno, page, commit_size) in stretch.frames() {
             self.sums.frame(pgno, page);
@@ -356,12 +379,16 @@ impl Capture {
     }
 }
 
-/// The log under our hold is what the wal-index says, or the hold was worth nothing.
-pub fn log_trouble(error: LogError) -> Trouble {
+/// The log under our hold is what the wal-index says, or the hold was worth nothing, or SQLite wrote it so.
+fn log_trouble(error: LogError, salt: [u32; 2]) -> Trouble {
     match error {
         LogError::Disk(error) if error.source.kind() != std::io::ErrorKind::UnexpectedEof => {
             error.into()
         }
+        LogError::Frame { .. } => Trouble::Unsound {
+            salt,
+            reason: error.to_string(),
+        },
         error => Trouble::Lost(error.to_string()),
     }
 }

@@ -20,6 +20,7 @@ use super::session::Session;
 use super::shadow::{self, Housekeeping, Job, Layout, Lineage, Recovered, Retention, ShadowWriter};
 use super::shared::Shared;
 use super::sums::Sums;
+use super::unsound::Unsound;
 use crate::disk;
 use crate::format::position::{Generation, Position};
 use crate::model::{clock_us, random_u64};
@@ -43,14 +44,17 @@ pub(super) struct Attaching<'a> {
     pub(super) log: LiveLog,
     pub(super) seen: Seen,
     pub(super) sums: Sums,
+    passed: Option<([u32; 2], u32)>,
 }
 
 /// Takes hold of a database. The error is for people; it is tried again. `renew`: a new generation is wanted, and why.
+/// `unsound`: a log that cannot be captured.
 pub fn attach(
     shared: &Arc<Shared>,
     candidate: Candidate,
     housekeeping: &Arc<Housekeeping>,
     renew: Option<&str>,
+    unsound: &Unsound,
 ) -> Result<Session, String> {
     let path = &shared.config.path;
     let index = WalIndex::open(path).map_err(|error| match error.is_busy() {
@@ -60,7 +64,14 @@ pub fn attach(
         ),
         false => text(error),
     })?;
-    attach_with(shared, candidate, Box::new(index), housekeeping, renew)
+    attach_with(
+        shared,
+        candidate,
+        Box::new(index),
+        housekeeping,
+        renew,
+        unsound,
+    )
 }
 
 /// The same with the wal-index at hand.
@@ -70,9 +81,15 @@ pub fn attach_with(
     index: Box<dyn Index>,
     housekeeping: &Arc<Housekeeping>,
     renew: Option<&str>,
+    unsound: &Unsound,
 ) -> Result<Session, String> {
     // The hold comes first: from then on the application cannot restart the log under our eyes.
     let mut attaching = Attaching::begin(shared, candidate, index)?;
+    let passed = unsound.pass(&attaching.seen)?;
+    let renew = passed.or(renew);
+    if passed.is_some() {
+        attaching.passed = Some((attaching.seen.salt, attaching.seen.frames));
+    }
     let recovered = shadow::recover(&shared.layout).map_err(text)?;
     let verdict = match (renew, &recovered) {
         (Some(reason), _) => Verdict::New(reason.to_owned()),
@@ -112,6 +129,7 @@ impl<'a> Attaching<'a> {
             log,
             seen,
             sums,
+            passed: None,
         })
     }
 
@@ -215,6 +233,7 @@ impl<'a> Attaching<'a> {
             position,
             end: last.map(|last| (last.header, last.record.cksum)),
             cursor,
+            passed: self.passed,
             ready,
             unknown,
             time_us: last.map_or_else(clock_us, |last| last.record.time_us),
@@ -238,7 +257,7 @@ struct Begun {
 
 pub(super) fn observe(index: &dyn Index) -> Result<Seen, String> {
     Capture::observe(index).map_err(|trouble| match trouble {
-        Trouble::Lost(reason) | Trouble::Later(reason) => reason,
+        Trouble::Lost(reason) | Trouble::Later(reason) | Trouble::Unsound { reason, .. } => reason,
         Trouble::Unreadable => "the wal-index is being rebuilt".into(),
     })
 }

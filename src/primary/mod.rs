@@ -41,6 +41,7 @@ mod sums;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod unsound;
 mod wake;
 
 pub use error::PrimaryError;
@@ -106,6 +107,7 @@ pub mod parts {
     pub use super::log::LiveLog;
     pub use super::session::{End, Session, Turn};
     pub use super::shared::Shared;
+    pub use super::unsound::Unsound;
 }
 
 /// One database of an application, captured for replicas.

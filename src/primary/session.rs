@@ -49,6 +49,8 @@ pub enum End {
     Again(String),
     /// A new generation has to begin.
     Renew(String),
+    /// The log with these salts cannot be captured, and why.
+    Unsound([u32; 2], String),
 }
 
 /// Who waits for the end of a pause, and the generation before it.
@@ -228,6 +230,7 @@ impl Session {
         let done = match done {
             Ok(done) => done,
             Err(Trouble::Lost(reason)) => return Ok(Some(End::Again(reason))),
+            Err(Trouble::Unsound { salt, reason }) => return Ok(Some(End::Unsound(salt, reason))),
             Err(Trouble::Unreadable) => return self.unreadable(stopping),
             Err(Trouble::Later(reason)) => return self.later(reason, stopping),
         };

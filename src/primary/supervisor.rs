@@ -6,6 +6,7 @@ use super::error::PrimaryError;
 use super::session::{End, Resuming, Session};
 use super::shadow::Housekeeping;
 use super::shared::{Request, Shared};
+use super::unsound::Unsound;
 use crate::model::DatabaseState;
 use crate::ownership::{self, Ownership};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ struct Supervisor {
     paused: bool,
     /// Why the next attachment must begin a new generation.
     renew: Option<String>,
+    /// What is known of a log that cannot be captured.
+    unsound: Unsound,
     /// Who waits for the end of a pause, and the generation before it.
     resuming: Option<Resuming>,
 }
@@ -33,6 +36,7 @@ pub fn run(shared: &Arc<Shared>) {
         lock: None,
         paused: false,
         renew: None,
+        unsound: Unsound::default(),
         resuming: None,
     };
     while !shared.is_stopping() {
@@ -91,6 +95,7 @@ impl Supervisor {
             candidate,
             &self.housekeeping,
             self.renew.as_deref(),
+            &self.unsound,
         )
     }
 
@@ -103,7 +108,6 @@ impl Supervisor {
     }
 
     fn ended(&mut self, end: End, lived: Duration) {
-        let name = &self.shared.config.name;
         match end {
             End::Stopped => {}
             End::Paused(reply, point) => {
@@ -115,15 +119,21 @@ impl Supervisor {
                 // The files are closed by now.
                 drop(reply.send(Ok(point)));
             }
-            End::Again(reason) => {
-                tracing::warn!(database = %name, "{reason}; looking at it anew");
-                self.shared.set_state(DatabaseState::Starting, &reason);
-                if lived < AGAIN {
-                    // What fails again at once must not fill the log.
-                    self.shared.wake.wait(AGAIN);
-                }
+            End::Again(reason) => self.look_anew(&reason, lived),
+            End::Unsound(salt, reason) => {
+                self.look_anew(&reason, lived);
+                self.unsound.note(salt, reason);
             }
             End::Renew(reason) => self.renew = Some(reason),
+        }
+    }
+
+    fn look_anew(&self, reason: &str, lived: Duration) {
+        tracing::warn!(database = %self.shared.config.name, "{reason}; looking at it anew");
+        self.shared.set_state(DatabaseState::Starting, reason);
+        if lived < AGAIN {
+            // What fails again at once must not fill the log.
+            self.shared.wake.wait(AGAIN);
         }
     }
 

@@ -27,3 +27,4 @@ mod powercut;
 mod readers;
 mod rights;
 mod shapes;
+mod unsound;

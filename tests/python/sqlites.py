@@ -4,6 +4,7 @@ import concurrent.futures
 import glob
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -49,14 +50,13 @@ def build(name, options):
     place = os.path.join(TARGET, "ci-sqlite", name)
     library, stamp = os.path.join(place, "libsqlite3.so.0"), os.path.join(place, "stamp")
     described = " ".join([version, *options])
-    if not os.path.exists(stamp) or open(stamp, encoding="utf-8").read() != described:
+    if not os.path.exists(stamp) or pathlib.Path(stamp).read_text(encoding="utf-8") != described:
         os.makedirs(place, exist_ok=True)
         tell(
             "cc", "-shared", "-fPIC", "-O1", "-w", "-DSQLITE_ENABLE_FTS5", "-DHAVE_USLEEP=1", *options,
             "-Wl,-soname,libsqlite3.so.0", "-o", library, os.path.join(directory, "sqlite3.c"), "-lm",
         )
-        with open(stamp, "w", encoding="utf-8") as file:
-            file.write(described)
+        pathlib.Path(stamp).write_text(described, encoding="utf-8")
     return place
 
 

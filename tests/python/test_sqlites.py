@@ -7,13 +7,15 @@ all content; whatever a reader of any kind sees must be one of these states, and
 import collections
 import os
 import random
+import shutil
 import subprocess
+import tempfile
 import time
 import unittest
 
 import crowd
 import sqlites
-from servers import WALCAST, ServerTest, poll
+from servers import DEADLINE, WALCAST, Walcast, poll, require
 
 FULL = os.environ.get("WALCAST_FULL") == "1"
 ROUNDS = 60 if FULL else 2
@@ -60,12 +62,34 @@ class Process:
         with open(self.path("stop"), "wb"):
             pass
 
+    def committed(self, history):
+        """How often, all threads together."""
+        return sum(lines(os.path.join(history, name), "done") for name in os.listdir(history) if name.startswith(self.kind.name))
+
 
 def words(path):
     if not os.path.exists(path):
         return []
     with open(path, encoding="utf-8") as file:
         return [line.split() for line in file.read().split("\n")[:-1]]
+
+
+def lines(path, kind):
+    return sum(line[0] == kind for line in words(path))
+
+
+def until(expected, ask, limit=DEADLINE):
+    """Waits until `ask` answers as expected."""
+    answers = []
+
+    def right():
+        answers[:] = [ask()]
+        return answers == [expected]
+
+    try:
+        poll(expected, right, limit)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {answers}") from None
 
 
 class History:
@@ -101,7 +125,22 @@ class History:
         return wrong, seen
 
 
-class Sqlites(ServerTest):
+class Sqlites(unittest.TestCase):
+    def setUp(self):
+        require(os.access(WALCAST, os.X_OK), f"{WALCAST} is missing; build it, or set WALCAST_BIN")
+        self.directory = tempfile.mkdtemp(prefix="walcast-sqlites-")
+        self.addCleanup(lambda: os.environ.get("KEEP") or shutil.rmtree(self.directory, ignore_errors=True))
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def start(self, name, *arguments):
+        server = Walcast(self.directory, name, *arguments, "--listen", "127.0.0.1:0")
+        self.servers.append(server)
+        self.addCleanup(server.stop)
+        server.wait_until_it_listens()
+        return server
+
     def test_all_kinds_at_once_on_one_database(self):
         seed = int(os.environ.get("WALCAST_SEED", 711))
         print(f"WALCAST_SEED={seed}")
@@ -111,7 +150,13 @@ class Sqlites(ServerTest):
         for number in range(ROUNDS):
             with self.subTest(round=number):
                 settings = [pragma.removeprefix("PRAGMA ") for pragma in plan.pragmas("database")]
-                self.round(f"round{number}", kinds, settings, rng)
+                self.servers = []
+                try:
+                    self.round(f"round{number}", kinds, settings, rng)
+                except AssertionError:
+                    for server in self.servers:
+                        print(f"--- {server.name}\n{server.log()[-4000:]}")
+                    raise
 
     def round(self, name, kinds, settings, rng):
         print(name, settings)
@@ -127,10 +172,9 @@ class Sqlites(ServerTest):
         creator = rng.choice([kind for kind in kinds if kind.program[-1].endswith("python3")])
         start(creator, "crowd", "creation", db=primary, history=f"{history}/creation", create=";".join(settings)).wait()
         writers = [start(kind, "crowd", "primary", db=primary, history=f"{history}/{kind.name}") for kind in kinds]
-        upstream = self.start(f"{name}-primary", "primary", "--db", f"app={primary}", "--listen", "127.0.0.1:0")
+        upstream = self.start(f"{name}-primary", "primary", "--db", f"app={primary}")
         follower = self.start(
-            f"{name}-replica", "replica", "--upstream", f"http://{upstream.address}", "--db", f"app={replica}",
-            "--listen", "127.0.0.1:0",
+            f"{name}-replica", "replica", "--upstream", f"http://{upstream.address}", "--db", f"app={replica}"
         )
         poll("the replica's database", lambda: os.path.exists(replica))
         modes = ["short", "long", "reconnect", "readonly"]
@@ -142,20 +186,16 @@ class Sqlites(ServerTest):
                 readers.append((start(kind, "reader", place, db=db, log=log, **options), log))
         everybody = writers + [reader for reader, _ in readers]
 
-        def lines(path, kind):
-            return sum(line[0] == kind for line in words(path))
-
-        def enough():
+        def missing():
             # Reading all logs again and again would measure the machine's two cores.
             time.sleep(0.25)
             for process in everybody:
                 process.assert_running()
-            done = [sum(lines(f"{history}/{file}", "done") for file in os.listdir(history) if file.startswith(kind.name))
-                    for kind in kinds]
-            seen = [lines(log, "r") for _, log in readers]
-            return min(done) >= COMMITS and min(seen) >= READS
+            counts = {writer.name: COMMITS - writer.committed(history) for writer in writers}
+            counts |= {reader.name: READS - lines(log, "r") for reader, log in readers}
+            return {who: count for who, count in counts.items() if count > 0}
 
-        poll("commits and reads of every kind", enough, LIMIT)
+        until({}, missing, LIMIT)
         for writer in writers:
             writer.stop()
         reports = {writer.name: writer.wait() for writer in writers}
@@ -188,7 +228,7 @@ class Sqlites(ServerTest):
 
         expected = state(primary)
         self.assertEqual(expected[1], [("ok",)])
-        poll("the last commit on the replica", lambda: state(replica) == expected)
+        until(expected, lambda: state(replica))
         done = subprocess.run(
             [WALCAST, "verify", "--primary", f"http://{upstream.address}", "--replica", f"http://{follower.address}",
              "--db", "app", "--quiet"],

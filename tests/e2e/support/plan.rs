@@ -47,13 +47,25 @@ impl Plan {
         lines.map(|line| fill(line, words, rng)).collect()
     }
 
-    /// One script of a section, by its weights.
-    pub fn script(&self, section: &str, words: Words, rng: &mut Rng) -> String {
+    /// All scripts of a section, once each.
+    pub fn scripts(&self, section: &str, words: Words, rng: &mut Rng) -> Vec<String> {
+        let scripts = self.weighted(section).into_iter();
+        scripts
+            .map(|(_, script)| fill(script, words, rng))
+            .collect()
+    }
+
+    fn weighted(&self, section: &str) -> Vec<(u64, &'static str)> {
         let weighted = self.lines(section).iter().map(|line| {
             let (weight, script) = line.split_once(' ').expect("a weight and a script");
             (weight.parse::<u64>().expect("a weight"), script)
         });
-        let weighted: Vec<_> = weighted.collect();
+        weighted.collect()
+    }
+
+    /// One script of a section, by its weights.
+    pub fn script(&self, section: &str, words: Words, rng: &mut Rng) -> String {
+        let weighted = self.weighted(section);
         let mut at = rng.below(weighted.iter().map(|(weight, _)| weight).sum());
         for (weight, script) in weighted {
             if at < weight {

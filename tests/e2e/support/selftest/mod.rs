@@ -3,6 +3,7 @@
 
 mod checker;
 mod compare;
+mod content;
 mod kit;
 mod load;
 mod proxy;
