@@ -27,4 +27,9 @@ mod powercut;
 mod readers;
 mod rights;
 mod shapes;
+mod soak;
 mod unsound;
+
+/// What a child of these tests may be beside the roles of the kit.
+#[cfg(test)]
+const ROLES: [support::child::Role; 2] = [("bad", bad::acts::main), ("power", power::app::main)];

@@ -218,6 +218,10 @@ impl Child {
         matches!(self.os.try_wait(), Ok(None))
     }
 
+    pub fn pid(&self) -> u32 {
+        self.os.id()
+    }
+
     /// What it printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -265,27 +269,41 @@ impl Stop {
     }
 }
 
+/// A role that a program has beside those of the kit: its name, and what gives the report.
+pub type Role = (&'static str, fn(&Spec) -> Spec);
+
 /// The other side: what the re-executed test executable does. As an ordinary test it does nothing.
 #[test]
 fn child_main() {
+    main(&crate::ROLES);
+}
+
+/// The whole life of a child; false if this process is none.
+///
+/// # Panics
+/// As its role does; and when there is no such role.
+pub fn main(more: &[Role]) -> bool {
     let Ok(text) = std::env::var(SPEC_VAR) else {
-        return;
+        return false;
     };
     let spec = Spec::parse(&text);
+    let named = |role: &str| more.iter().find(|(name, _)| *name == role);
     let report = match spec.get("role") {
         Some("writer") => super::writer::main(&spec),
         Some("crowd") => super::crowd::main(&spec),
         Some("reader") => super::reader::main(&spec),
         Some("dump") => super::dump::main(&spec),
         Some("query") => super::dump::query_main(&spec),
-        Some("bad") => crate::bad::acts::main(&spec),
-        Some("power") => crate::power::app::main(&spec),
         Some("echo") => spec.clone(),
         Some("panic") => panic!("told to"),
-        role => panic!("no such role: {role:?}"),
+        role => match role.and_then(named) {
+            Some((_, run)) => run(&spec),
+            None => panic!("no such role: {role:?}"),
+        },
     };
     let path = spec.path("report");
     let partial = path.with_extension("report-partial");
     std::fs::write(&partial, report.text()).expect("write the report");
     std::fs::rename(&partial, &path).expect("publish the report");
+    true
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::compare::{Equal, compare, query};
 use super::proc::{Walcast, wait_same_position};
 use super::proxy::Proxy;
-use super::{Scratch, wait_for};
+use super::{DEADLINE, Scratch, wait_for};
 
 /// The name of the database on both sides.
 pub const NAME: &str = "app";
@@ -90,13 +90,33 @@ impl Cluster {
 
     /// Starts (again), on a new port; the proxy leads there from now on.
     pub fn start_primary(&mut self) {
-        let addr = self.primary.start();
-        self.primary_addr = Some(addr);
-        self.proxy.set_target(addr);
+        self.try_start_primary()
+            .unwrap_or_else(|why| panic!("{why}"));
     }
 
     pub fn start_replica(&mut self) {
-        self.replica_addr = Some(self.replica.start());
+        self.try_start_replica()
+            .unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// `start_primary`, of one that may end at once.
+    ///
+    /// # Errors
+    /// When it does, or says nothing; with its log.
+    pub fn try_start_primary(&mut self) -> Result<(), String> {
+        let addr = self.primary.try_start(DEADLINE)?;
+        self.primary_addr = Some(addr);
+        self.proxy.set_target(addr);
+        Ok(())
+    }
+
+    /// `start_replica`, of one that may end at once.
+    ///
+    /// # Errors
+    /// As `try_start_primary`.
+    pub fn try_start_replica(&mut self) -> Result<(), String> {
+        self.replica_addr = Some(self.replica.try_start(DEADLINE)?);
+        Ok(())
     }
 
     /// Waits until a reader of the replica sees at least this version.

@@ -1,6 +1,7 @@
 //! The writer's history file, one line each, appended as it happens:
 //!
 //! ```text
+//! base V S     (first line only) what was before V, in state S, was checked and is not kept
 //! start V S    the writer (re)started and found version V, state S in the database (0 -: none)
 //! intent V S   about to COMMIT version V
 //! done V S     COMMIT of V returned
@@ -155,6 +156,11 @@ impl History {
             .as_ref()
             .is_some_and(|(v, s)| *v == version && s == state);
         match kind {
+            "base" if self.starts == 0 && self.last == 0 && open.is_none() => {
+                self.last = version;
+                self.first = version;
+                self.states.insert(version, vec![state.to_owned()]);
+            }
             "start" => {
                 self.starts += 1;
                 if same {
@@ -229,7 +235,7 @@ fn parse_line(line: &str) -> Option<(&str, u64, &str)> {
     let mut words = line.strip_suffix('\n')?.split(' ');
     let (kind, version, state) = (words.next()?, words.next()?, words.next()?);
     let whole = words.next().is_none() && (state == "-" || state.len() == 16);
-    let known = ["start", "intent", "done", "abort"].contains(&kind);
+    let known = ["base", "start", "intent", "done", "abort"].contains(&kind);
     (whole && known).then_some(())?;
     Some((kind, version.parse().ok()?, state))
 }

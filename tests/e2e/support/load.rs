@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::checker::{Required, Summary, check};
 use super::child::{Child, Spec};
 use super::cluster::Cluster;
-use super::history::{History, last_done};
+use super::history::{History, HistoryWriter, last_done};
 use super::{python, wait_for};
 
 /// How a reader reads: the kit's four modes.
@@ -21,6 +21,8 @@ pub struct Load {
     writer: Option<Child>,
     writer_runs: u32,
     readers: Vec<(Child, PathBuf)>,
+    /// What each of them was started with, for another start.
+    reader_specs: Vec<Spec>,
 }
 
 impl Load {
@@ -37,7 +39,15 @@ impl Load {
             writer: None,
             writer_runs: 0,
             readers: Vec::new(),
+            reader_specs: Vec::new(),
         }
+    }
+
+    /// `new` on a database that is at this version, in this state, and whose history before is no longer kept.
+    pub fn continued(dir: &Path, db: &Path, options: Spec, version: u64, state: &str) -> Self {
+        let load = Self::new(dir, db, options);
+        HistoryWriter::open(&load.history).line("base", version, state);
+        load
     }
 
     /// A writer on the cluster's primary with some commits, then both processes; the replica is level with them.
@@ -131,8 +141,39 @@ impl Load {
     pub fn add_reader(&mut self, db: &Path, mode: &str, options: Spec) {
         let (spec, log) = self.reader_spec(db, mode, options);
         let name = format!("reader{}", self.readers.len());
-        let child = Child::start(&self.dir, &name, spec);
+        let child = Child::start(&self.dir, &name, spec.clone());
         self.readers.push((child, log));
+        self.reader_specs.push(spec);
+    }
+
+    /// Kills all readers (in Rust), in the middle of whatever they do; their logs stay.
+    pub fn kill_readers(&mut self) {
+        for (child, _) in &mut self.readers {
+            child.kill9();
+        }
+    }
+
+    /// Starts them again, on the same logs.
+    pub fn restart_readers(&mut self) {
+        for (number, spec) in self.reader_specs.iter().enumerate() {
+            let name = format!("reader{number}");
+            self.readers[number].0 = Child::start(&self.dir, &name, spec.clone());
+        }
+    }
+
+    /// The process ids of the writer and of each reader.
+    pub fn pids(&self) -> (Option<u32>, Vec<u32>) {
+        let writer = self.writer.as_ref().map(Child::pid);
+        (writer, self.readers.iter().map(|(c, _)| c.pid()).collect())
+    }
+
+    /// What the writer or a reader that ended by itself printed.
+    pub fn ended(&mut self) -> Option<String> {
+        let readers = self.readers.iter_mut().map(|(child, _)| child);
+        self.writer
+            .iter_mut()
+            .chain(readers)
+            .find_map(|child| (!child.is_running()).then(|| child.log()))
     }
 
     /// One more reader of `db`, in Python.

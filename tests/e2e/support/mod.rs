@@ -118,6 +118,18 @@ impl Scratch {
         }
     }
 
+    /// A directory of the caller's, who keeps or removes it.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn at(path: &Path) -> Self {
+        std::fs::create_dir_all(path).expect("make a directory");
+        Self {
+            dir: None,
+            path: path.to_owned(),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

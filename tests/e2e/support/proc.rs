@@ -172,6 +172,11 @@ impl Walcast {
         self.dir.join(format!("{}.{run}.log", self.name))
     }
 
+    /// Where the current (or last) run prints.
+    pub fn current_log(&self) -> PathBuf {
+        self.log_path(self.runs)
+    }
+
     /// What the current (or last) run printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path(self.runs)).unwrap_or_default()

@@ -164,3 +164,28 @@ fn a_line_torn_by_a_kill_is_no_fault_but_only_there() {
     let inside = history(9).replace(&format!("done 4 {}", state(4)), "done 4 00 torn");
     fails(&inside, &reads([9]), "unreadable line");
 }
+
+/// What comes after a history that was checked and dropped.
+fn after(base: u64, n: u64) -> String {
+    let s = state(base);
+    let mut text = format!("base {base} {s}\nstart {base} {s}\n");
+    for v in base + 1..=base + n {
+        let s = state(v);
+        writeln!(text, "intent {v} {s}\ndone {v} {s}").expect("write to a string");
+    }
+    text
+}
+
+#[test]
+fn a_history_may_go_on_where_one_was_dropped() {
+    judge(&after(7, 3), &reads([7, 8, 10]), &Required::new(3, 3, 3)).expect("right");
+    fails(&after(7, 3), &reads([6, 8]), "never committed");
+    fails(&after(7, 3), &reads([8, 7]), "version 7 after 8");
+    let gap = after(7, 3).replace(
+        &format!("start 7 {}", state(7)),
+        &format!("start 8 {}", state(8)),
+    );
+    fails(&gap, &reads([9]), "started at version 8");
+    let late = history(3) + &format!("base 9 {}\n", state(9));
+    fails(&late, &reads([3]), "without its intent");
+}
