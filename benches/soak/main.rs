@@ -6,10 +6,12 @@
 
 mod clock;
 mod keeper;
+#[allow(dead_code, reason = "of the other benchmark, which looks at more")]
+#[path = "../end_to_end/observe.rs"]
+mod observe;
 mod plot;
 mod report;
 mod roles;
-mod sample;
 mod series;
 mod shared;
 mod site;
@@ -189,6 +191,9 @@ fn soak(shared: &Arc<Shared>, rate: u64, seed: u64, head: &str) -> anyhow::Resul
     let work = shared.out.join("work");
     if work.exists() {
         std::fs::remove_dir_all(&work)?;
+    }
+    for old in ["faults.csv", "failures.log"] {
+        let _absent_at_first = std::fs::remove_file(shared.out.join(old));
     }
     let places = [Place::new(steady::NAME), Place::new(storm::NAME)];
     let mut threads = Vec::new();

@@ -130,7 +130,7 @@ impl Panel {
                 }
                 chart
                     .configure_series_labels()
-                    .position(SeriesLabelPosition::UpperLeft)
+                    .position(SeriesLabelPosition::LowerRight)
                     .background_style(WHITE.mix(0.8))
                     .border_style(BLACK.mix(0.2))
                     .draw()?;

@@ -3,12 +3,11 @@
 
 use crate::storm::BALLAST;
 use crate::support::child::{Role, Spec};
+use crate::support::foreign::publish_header;
 use rusqlite::Connection;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::time::Duration;
-use walcast::format::walindex::{HEADER_SIZE, IndexHeader};
 
 /// All of them.
 pub const ROLES: [Role; 3] = [
@@ -59,27 +58,8 @@ fn damage(spec: &Spec) -> Spec {
     report.with("found", 1).with("at", at)
 }
 
-/// The header as it is, published by somebody who minds no locks.
+/// Somebody else's wal-index header.
 fn header(spec: &Spec) -> Spec {
-    let mut path = spec.path("db").into_os_string();
-    path.push("-shm");
-    let shm = File::options()
-        .read(true)
-        .write(true)
-        .open(PathBuf::from(path))
-        .expect("open the shared memory");
-    let mut bytes = [0; HEADER_SIZE];
-    shm.read_exact_at(&mut bytes, 0).expect("read the header");
-    let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|i| bytes[4 * at + i]));
-    let header = IndexHeader::from_words(&std::array::from_fn(word)).expect("a valid header");
-    let theirs = IndexHeader {
-        change: header.change.wrapping_add(1),
-        ..header
-    };
-    let theirs = theirs.to_words().map(u32::to_ne_bytes).concat();
-    // The second copy first: a reader looks at the first one first, and again.
-    shm.write_all_at(&theirs, HEADER_SIZE as u64)
-        .and_then(|()| shm.write_all_at(&theirs, 0))
-        .expect("write the header");
+    publish_header(&spec.path("db"));
     Spec::new("header")
 }

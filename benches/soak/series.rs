@@ -56,6 +56,11 @@ impl Series {
     pub fn len(&self) -> usize {
         self.times.len()
     }
+
+    /// Seconds at the last sample; 0 before the first.
+    pub fn end(&self) -> f64 {
+        self.times.last().copied().unwrap_or(0.0)
+    }
 }
 
 fn short(value: f64) -> String {

@@ -90,19 +90,23 @@ impl Shared {
     pub fn fail(&self, text: &str) {
         self.say(&format!("WRONG: {text}"));
         let seconds = self.clock.awake().as_secs_f64();
-        let written = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.out.join("failures.log"))
-            .and_then(|mut file| writeln!(file, "{seconds:.1} {text}\n"));
-        if let Err(error) = written {
-            eprintln!("failures.log: {error}");
-        }
+        self.append("failures.log", &format!("{seconds:.1} {text}\n\n"));
         let mut log = lock(&self.log);
         if log.failures.len() < KEPT {
             log.failures.push(format!("at {seconds:.0} s: {text}"));
         } else {
             log.more_failures += 1;
+        }
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let written = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.out.join(name))
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            eprintln!("{name}: {error}");
         }
     }
 
@@ -119,6 +123,12 @@ impl Shared {
 
     /// A fault is over, and the replica was level again after this time.
     pub fn healed(&self, kind: &str, time: Duration) {
+        let line = format!(
+            "{:.1},{kind:?},{:.3}\n",
+            self.clock.awake().as_secs_f64(),
+            time.as_secs_f64()
+        );
+        self.append("faults.csv", &line);
         let mut log = lock(&self.log);
         log.heals.entry(kind.to_owned()).or_default().push(time);
     }

@@ -32,7 +32,16 @@ pub const LEAST_SAMPLES: usize = 5;
 impl Row {
     /// Whether it is flat, and there is enough to say so.
     pub fn is_flat(&self) -> bool {
-        self.samples >= LEAST_SAMPLES && self.late <= self.allowed
+        self.word() == "ok"
+    }
+
+    /// What to say of it.
+    pub fn word(&self) -> &'static str {
+        match self.samples {
+            0..LEAST_SAMPLES => "NOT proven: too few samples",
+            _ if self.late <= self.allowed => "ok",
+            _ => "NOT ok",
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The sampler of all sites, and a probe of each site's lag.
 
-use crate::sample::{Process, directory_mib, file_mib};
+use crate::observe::{cpu_seconds, descriptors, file_mib, memory_mib, threads, wal_of};
 use crate::series::Series;
 use crate::shared::{Shared, lock};
 use crate::site::{Watched, version_in};
@@ -113,15 +113,15 @@ pub fn columns(places: &[Place]) -> Vec<String> {
 pub fn sample(series: &mut Series, places: &[Place], seconds: f64) -> std::io::Result<()> {
     let mut values: HashMap<String, f64> = HashMap::new();
     let mut take = |name: String, pid: u32| {
-        let process = Process::look(pid);
         let figures = [
-            process.memory_mib,
-            process.descriptors,
-            process.threads,
-            process.cpu_seconds,
+            memory_mib(pid, "VmRSS"),
+            descriptors(pid),
+            threads(pid),
+            cpu_seconds(pid),
         ];
         for (figure, value) in FIGURES.iter().zip(figures) {
-            values.insert(format!("{name}.{figure}"), value);
+            // It may have ended just now.
+            values.insert(format!("{name}.{figure}"), value.unwrap_or(f64::NAN));
         }
     };
     take("harness".to_owned(), std::process::id());
@@ -140,10 +140,10 @@ pub fn sample(series: &mut Series, places: &[Place], seconds: f64) -> std::io::R
         }
         let files = [
             file_mib(&primary),
-            file_mib(&beside(&primary, "-wal")),
+            file_mib(&wal_of(&primary)),
             directory_mib(&shadow::directory(&primary)),
             file_mib(&replica),
-            file_mib(&beside(&replica, "-wal")),
+            file_mib(&wal_of(&replica)),
             directory_mib(&shadow::directory(&replica)),
         ];
         for (file, value) in FILES.iter().zip(files) {
@@ -159,8 +159,12 @@ pub fn sample(series: &mut Series, places: &[Place], seconds: f64) -> std::io::R
     })
 }
 
-fn beside(db: &Path, suffix: &str) -> PathBuf {
-    let mut path = db.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
+/// What a directory's files come to, MiB; those that go away meanwhile are nothing.
+fn directory_mib(path: &Path) -> f64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let size = |path: PathBuf| match path.is_dir() {
+        true => directory_mib(&path),
+        false => file_mib(&path),
+    };
+    entries.map(|entry| size(entry.path())).sum()
 }

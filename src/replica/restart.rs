@@ -21,6 +21,8 @@ const SOFT_PAUSE: Duration = Duration::from_millis(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The last try before the stream is ended.
 const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// Between two tries that nobody waits for; at n times the soft limit n times as long, as what one costs is.
+const TRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Between pauses applying goes on for this many times their length.
 const PAUSE_SHARE: u32 = 20;
 const READER_WAIT: Duration = Duration::from_micros(500);
@@ -33,7 +35,10 @@ const WHO_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Policy {
     soft: u64,
     hard: u64,
+    /// When a checkpoint, or the restart of a log that is checkpointed, is tried next. Whoever applies waits for neither.
     next_try: Instant,
+    /// When applying pauses next.
+    next_pause: Instant,
     blocked_since: Option<Instant>,
     /// When it was said last who is in the way.
     told: Option<Instant>,
@@ -50,6 +55,7 @@ impl Policy {
             soft,
             hard: hard.max(soft),
             next_try: Instant::now(),
+            next_pause: Instant::now(),
             blocked_since: None,
             told: None,
             held: false,
@@ -61,6 +67,7 @@ impl Policy {
     pub fn press(&mut self) {
         self.pressed = true;
         self.next_try = Instant::now();
+        self.next_pause = self.next_try;
     }
 
     /// Looks whether something is due. `wait` waits for the checkpointer for at most the given time. `true`: the log is at
@@ -91,27 +98,22 @@ impl Policy {
             return Ok(self.held);
         }
         let missing = u64::from(frames - backfill.min(frames)) * local.log().frame_size();
-        if missing >= CHECKPOINT_BYTES
-            && !checkpointer.checkpointing
-            && Instant::now() >= self.next_try
-        {
-            checkpointer.checkpoint();
-            if bytes < self.soft {
-                self.next_try = Instant::now() + Duration::from_millis(20);
-            }
-        }
         let quiet = missing == 0 && bytes >= QUIET_BYTES.min(self.soft);
-        if Instant::now() < self.next_try {
-            return Ok(false);
-        }
-        if quiet && !checkpointer.checkpointing {
-            if local.try_restart()? {
-                self.succeeded(shared);
-            } else {
-                self.next_try = Instant::now() + Duration::from_millis(20);
+        let now = Instant::now();
+        if now >= self.next_try && !checkpointer.checkpointing {
+            if missing >= CHECKPOINT_BYTES {
+                checkpointer.checkpoint();
+                self.next_try = now + times(TRY_INTERVAL, bytes, self.soft);
+            } else if quiet {
+                if local.try_restart()? {
+                    self.succeeded(shared);
+                    return Ok(false);
+                }
+                self.next_try = now + times(TRY_INTERVAL, bytes, self.soft);
             }
-        } else if bytes >= self.soft || self.pressed {
-            let budget = soft_pause(bytes, self.soft);
+        }
+        if !quiet && (bytes >= self.soft || self.pressed) && now >= self.next_pause {
+            let budget = times(SOFT_PAUSE, bytes, self.soft);
             self.pause(local, checkpointer, shared, wait, budget)?;
         }
         Ok(false)
@@ -131,6 +133,7 @@ impl Policy {
 
     fn succeeded(&mut self, shared: &Shared) {
         self.next_try = Instant::now();
+        self.next_pause = self.next_try;
         self.blocked_since = None;
         self.told = None;
         self.held = false;
@@ -175,7 +178,7 @@ impl Policy {
                 break;
             }
         }
-        self.next_try = Instant::now() + budget * PAUSE_SHARE;
+        self.next_pause = Instant::now() + budget * PAUSE_SHARE;
         self.tell(local, shared);
         Ok(())
     }
@@ -228,7 +231,8 @@ impl Policy {
     }
 }
 
-fn soft_pause(bytes: u64, soft: u64) -> Duration {
+/// As long as the log is at its soft limit, more by how many times that it has; at most [`LONGEST_PAUSE`].
+fn times(time: Duration, bytes: u64, soft: u64) -> Duration {
     let times = u32::try_from(bytes / soft.max(1)).unwrap_or(u32::MAX);
-    SOFT_PAUSE.saturating_mul(times.max(1)).min(LONGEST_PAUSE)
+    time.saturating_mul(times.max(1)).min(LONGEST_PAUSE)
 }

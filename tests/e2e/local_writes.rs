@@ -5,14 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use walcast::format::walindex::{HEADER_SIZE, IndexHeader};
 
-use crate::changes::beside;
 use crate::heal::{HEALS, Scene};
 use crate::support::checker::Required;
 use crate::support::cli::{on, wait_status, walcast};
 use crate::support::cluster::NAME;
 use crate::support::compare::query;
+use crate::support::foreign::publish_header;
 use crate::support::{shadow, wait_for};
 
 #[test]
@@ -61,31 +60,13 @@ fn a_local_write_while_walcast_is_down() {
     assert_eq!(scene.finish(), 2);
 }
 
-/// As a program leaves it that minds neither locks nor marks. Where the log ends stays as it was, so what readers see does.
 #[test]
 fn a_header_that_somebody_else_published_while_walcast_runs() {
     let mut scene = Scene::new("heal-header", 910, false);
     scene.readers();
     scene.load.stop_writer();
     scene.cluster.wait_level();
-    let shm = File::options()
-        .read(true)
-        .write(true)
-        .open(beside(scene.cluster.replica_db(), "-shm"))
-        .expect("the shared memory");
-    let mut bytes = [0; HEADER_SIZE];
-    shm.read_exact_at(&mut bytes, 0).expect("read");
-    let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|i| bytes[4 * at + i]));
-    let header = IndexHeader::from_words(&std::array::from_fn(word)).expect("a valid header");
-    let theirs = IndexHeader {
-        change: header.change.wrapping_add(1),
-        ..header
-    };
-    let theirs = theirs.to_words().map(u32::to_ne_bytes).concat();
-    // The second copy first: a reader looks at the first one first, and again.
-    shm.write_all_at(&theirs, HEADER_SIZE as u64)
-        .and_then(|()| shm.write_all_at(&theirs, 0))
-        .expect("written");
+    publish_header(scene.cluster.replica_db());
     scene.write_ballast("anything");
     scene.cluster.wait_level();
     scene.named("was changed by another program");

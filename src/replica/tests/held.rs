@@ -49,3 +49,29 @@ fn the_log_does_not_begin_anew_under_a_reader_of_its_newest_state() {
     assert!(rows(&reader) == rows(&source.sql));
     assert_eq!(check(&reader), "ok");
 }
+
+#[test]
+fn a_log_at_many_times_its_limit_begins_anew_soon_after_its_reader_ends() {
+    let source = Source::new(4096);
+    source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)");
+    let mut target = Target::new();
+    target.soft_limit(1);
+    let mut applier = target.seeded(&source);
+    let reader = target.reader();
+    reader.execute_batch("BEGIN").expect("a transaction");
+    rows(&reader);
+    source.run("INSERT INTO t(b) VALUES('one')");
+    catch_up(&mut applier, &source);
+    // In vain, and as long as a pause gets.
+    applier.tick(false).expect("house kept");
+    let frames = |applier: &Applier| applier.local.as_ref().map(|local| local.backfill().0);
+    assert!(frames(&applier) > Some(0), "the reader was not in the way");
+    reader.execute_batch("COMMIT").expect("its end");
+    copied(&target.path);
+    let ended = std::time::Instant::now();
+    while frames(&applier) > Some(0) {
+        applier.tick(true).expect("house kept");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(ended.elapsed().as_secs() < 10, "it does not begin anew");
+    }
+}

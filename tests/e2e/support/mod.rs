@@ -11,6 +11,7 @@ pub mod compare;
 pub mod content;
 pub mod crowd;
 pub mod dump;
+pub mod foreign;
 pub mod history;
 pub mod load;
 #[path = "../../common/mount.rs"]
@@ -39,6 +40,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at while waiting for it.
 const POLL: Duration = Duration::from_millis(10);
 
+/// More between two looks does not count.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
+
 /// True when the environment variable is set to `1`.
 fn flag(name: &str) -> bool {
     std::env::var(name).is_ok_and(|v| v == "1")
@@ -58,15 +62,18 @@ pub fn poll_for<T>(
     limit: Duration,
     mut check: impl FnMut() -> Result<T, String>,
 ) -> Result<T, String> {
-    let end = Instant::now() + limit;
+    let (mut waited, mut last) = (Duration::ZERO, Instant::now());
     loop {
         match check() {
             Ok(value) => return Ok(value),
-            Err(why) if Instant::now() >= end => {
+            Err(why) if waited >= limit => {
                 return Err(format!("gave up after {limit:?} waiting for {what}: {why}"));
             }
             Err(_) => std::thread::sleep(POLL),
         }
+        // Who was suspended has not waited, and neither did those waited for get on.
+        waited += last.elapsed().min(LONGEST_LOOK);
+        last = Instant::now();
     }
 }
 
