@@ -3,9 +3,9 @@
 use crate::cluster::{Cluster, NAME};
 use crate::context::Context;
 use crate::lag::observe;
-use crate::load;
 use crate::observe::cpu_seconds;
 use crate::report::Target;
+use crate::table::create;
 use std::ffi::OsString;
 
 /// Commits/s. One database, one replica, an archive in a directory of the same disk, each with its default intervals.
@@ -20,7 +20,7 @@ pub fn run(context: &mut Context) -> anyhow::Result<()> {
             for kind in ["alone", "with walcast", "with walcast and an archive"] {
                 let root = context.directory()?;
                 let db = root.path().join(NAME);
-                drop(load::create(&db)?);
+                drop(create(&db)?);
                 let archive = [
                     OsString::from("--archive"),
                     root.path().join("archive").into(),

@@ -4,29 +4,14 @@ use crate::cluster::{Cluster, NAME};
 use crate::context::Context;
 use crate::echo;
 use crate::helper::{Helper, Measured, read_times};
-use crate::load;
+use crate::lags::Seen;
 use crate::observe::cpu_seconds;
 use crate::report::Target;
+use crate::table::create;
 use anyhow::bail;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use walcast::demo::stats::percentile;
-
-/// The part of a run that is left out at its beginning: caches are cold, files grow.
-const WARM_UP: usize = 10;
-
-/// What a reader saw.
-pub struct Seen {
-    /// In rising order, ns.
-    lags: Vec<u64>,
-}
-
-impl Seen {
-    /// ms.
-    pub fn at(&self, p: f64) -> f64 {
-        percentile(&self.lags, p).unwrap_or(0) as f64 / 1e6
-    }
-}
 
 /// A load with readers of some files.
 pub struct Run {
@@ -75,27 +60,9 @@ pub fn observe(
     let committed = read_times(&committed)?;
     let mut readers = Vec::new();
     for i in 0..files.len() {
-        readers.push(lags(&committed, &read_times(&times_of(i))?)?);
+        readers.push(Seen::new(&committed, &read_times(&times_of(i))?)?);
     }
     Ok(Run { load, readers })
-}
-
-fn lags(committed: &[u64], seen: &[u64]) -> anyhow::Result<Seen> {
-    if seen.len() != committed.len() {
-        bail!("a reader saw {} commits of {}", seen.len(), committed.len());
-    }
-    // Rows that were there before have no time.
-    let before = committed.iter().take_while(|at| **at == 0).count();
-    let skip = before + (committed.len() - before) / WARM_UP;
-    // A reader may see a commit before the application has read the clock.
-    let mut lags: Vec<u64> = committed
-        .iter()
-        .zip(seen)
-        .skip(skip)
-        .map(|(at, seen)| seen.saturating_sub(*at))
-        .collect();
-    lags.sort_unstable();
-    Ok(Seen { lags })
 }
 
 /// One replica at a gentle rate.
@@ -104,7 +71,7 @@ pub fn at_rate(context: &mut Context, name: &'static str, rate: u64) -> anyhow::
     for _ in 0..context.runs {
         let root = context.directory()?;
         let db = root.path().join(NAME);
-        drop(load::create(&db)?);
+        drop(create(&db)?);
         let cluster = Cluster::start(root.path(), &db, 1)?;
         let files = [cluster.replicas[0].path.clone(), db.clone()];
         let level = || cluster.wait_level(0).map(drop);
@@ -176,7 +143,7 @@ pub fn replicas16(context: &mut Context) -> anyhow::Result<()> {
         for replicas in [1, 16] {
             let root = context.directory()?;
             let db = root.path().join(NAME);
-            drop(load::create(&db)?);
+            drop(create(&db)?);
             let cluster = Cluster::start(root.path(), &db, replicas)?;
             let last = replicas - 1;
             let files = [cluster.replicas[last].path.clone()];

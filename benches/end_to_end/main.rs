@@ -5,20 +5,16 @@
 //! target is shown and is no failure; the exit code is 1 only if replication was wrong.
 
 mod archive;
-mod clock;
-mod cluster;
 mod context;
 mod echo;
-mod helper;
 mod lag;
-mod load;
-mod observe;
-mod prober;
 mod query;
 mod reader;
 mod report;
 mod snapshot;
 mod steady;
+#[path = "../support/mod.rs"]
+mod support;
 mod thousand;
 mod throughput;
 
@@ -26,6 +22,8 @@ use clap::{Parser, ValueEnum};
 use context::Context;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use support::{clock, cluster, helper, lags, load, machine, number, observe, prober, table};
+use table::SqliteTable;
 
 #[derive(Parser)]
 #[command(
@@ -51,6 +49,27 @@ struct Args {
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// What a helper process does.
+#[derive(Parser)]
+enum Role {
+    /// Commits
+    Load(load::LoadArgs),
+    /// Looks for new rows
+    Prober(prober::ProberArgs),
+    /// Runs queries
+    Query(query::QueryArgs),
+}
+
+impl Role {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Role::Load(args) => load::run(&args, &mut SqliteTable::application(&args.db)?),
+            Role::Prober(args) => prober::run(&args, &mut SqliteTable::reader(&args.db)?),
+            Role::Query(args) => query::run(args),
+        }
+    }
 }
 
 /// The rows of the table of speeds.
@@ -102,8 +121,8 @@ impl Scenario {
 }
 
 fn main() -> ExitCode {
-    if let Some(result) = helper::main() {
-        return result;
+    if let Some(args) = helper::arguments() {
+        return helper::ended(Role::parse_from(args).run());
     }
     match measure(Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,

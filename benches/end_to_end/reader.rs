@@ -3,8 +3,8 @@
 use crate::cluster::{Cluster, NAME};
 use crate::context::Context;
 use crate::helper::{Helper, Measured};
-use crate::load;
 use crate::report::Target;
+use crate::table::create;
 use anyhow::bail;
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,7 +16,7 @@ const SAME: f64 = 1.1;
 pub fn run(context: &mut Context) -> anyhow::Result<()> {
     let root = context.directory()?;
     let db = root.path().join(NAME);
-    drop(load::create(&db)?);
+    drop(create(&db)?);
     let cluster = Cluster::start(root.path(), &db, 1)?;
     let rows = context.pick("1", "5");
     let args: [OsString; 4] = [

@@ -1,5 +1,6 @@
 //! Figures, as a table for people and as JSON for programs.
 
+use crate::number::number;
 use std::fmt;
 use walcast::demo::stats::percentile;
 
@@ -157,16 +158,6 @@ fn string(text: &str) -> String {
     }
     out.push('"');
     out
-}
-
-/// Three digits that count.
-fn number(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
 }
 
 impl fmt::Display for Report {

@@ -7,6 +7,7 @@ use crate::helper::Helper;
 use crate::load;
 use crate::observe::memory_mib;
 use crate::report::Target;
+use crate::table::{SqliteTable, create};
 use anyhow::bail;
 use std::ffi::OsString;
 use std::path::Path;
@@ -90,23 +91,8 @@ pub fn run(context: &mut Context) -> anyhow::Result<()> {
 
 /// Makes a database of about this size, all of it in the file.
 fn fill(db: &Path, mib: u64) -> anyhow::Result<()> {
-    const BODY: usize = 1000;
-    // Four rows of about 1,015 bytes fill a page.
-    let rows = mib * 256 * 4;
-    let connection = load::create(db)?;
-    let bodies: Vec<String> = (0..4096).map(|seed| load::body(seed, BODY)).collect();
-    for first in (1..=rows).step_by(50_000) {
-        connection.execute_batch("BEGIN")?;
-        for row in first..(first + 50_000).min(rows + 1) {
-            connection
-                .prepare_cached("INSERT INTO t VALUES (?1, ?1, ?2)")?
-                .execute((
-                    row.cast_signed(),
-                    &bodies[(row.wrapping_mul(0x9e37_79b9) >> 8 & 4095) as usize],
-                ))?;
-        }
-        connection.execute_batch("COMMIT")?;
-    }
+    let connection = create(db)?;
+    load::fill(&mut SqliteTable::application(db)?, mib)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(())
 }

@@ -4,9 +4,9 @@ use crate::clock::now_ns;
 use crate::cluster::{Cluster, NAME};
 use crate::context::Context;
 use crate::helper::Helper;
-use crate::load;
 use crate::observe::{cpu_seconds, memory_mib};
 use crate::report::Target;
+use crate::table::create;
 use anyhow::bail;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub fn catchup(context: &mut Context) -> anyhow::Result<()> {
     for _ in 0..context.runs.min(context.pick(1, 2)) {
         let root = context.directory()?;
         let db = root.path().join(NAME);
-        drop(load::create(&db)?);
+        drop(create(&db)?);
         let mut cluster = Cluster::start(root.path(), &db, 1)?;
         let args: [OsString; 4] = [
             "--db".into(),
@@ -66,7 +66,7 @@ pub fn idle(context: &mut Context) -> anyhow::Result<()> {
     let seconds = context.pick(10, 60);
     let root = context.directory()?;
     let db = root.path().join(NAME);
-    drop(load::create(&db)?);
+    drop(create(&db)?);
     let cluster = Cluster::start(root.path(), &db, 1)?;
     // It worked before, as it would have.
     let args: [OsString; 4] = ["--db".into(), db.into(), "--seconds".into(), "1".into()];

@@ -9,6 +9,7 @@ use crate::lag::observe;
 use crate::load;
 use crate::observe::{Processor, descriptors, memory_mib, threads};
 use crate::report::Target;
+use crate::table::create;
 use anyhow::bail;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ pub fn run(context: &mut Context) -> anyhow::Result<()> {
 fn alone(context: &mut Context, seconds: u64) -> anyhow::Result<f64> {
     let root = context.directory()?;
     let db = root.path().join(NAME);
-    drop(load::create(&db)?);
+    drop(create(&db)?);
     let cluster = Cluster::start(root.path(), &db, 1)?;
     let files = [cluster.replicas[0].path.clone()];
     let level = || cluster.wait_level(0).map(drop);
@@ -152,7 +153,7 @@ impl Fleet {
     /// Makes the databases.
     fn make(root: &Path, count: usize) -> anyhow::Result<Fleet> {
         let template = root.join("template.db");
-        let connection = load::create(&template)?;
+        let connection = create(&template)?;
         connection.execute_batch("BEGIN")?;
         for row in 1..=ROWS {
             let body = load::body(row, 100);

@@ -8,6 +8,7 @@ use crate::lag::observe;
 use crate::load;
 use crate::observe::{LargestSizes, file_mib, memory_mib, wal_of};
 use crate::report::Target;
+use crate::table::create;
 use anyhow::bail;
 use std::ffi::OsString;
 use std::path::Path;
@@ -28,7 +29,7 @@ pub fn rate20k(context: &mut Context) -> anyhow::Result<()> {
     for _ in 0..context.runs {
         let root = context.directory()?;
         let db = root.path().join("alone.db");
-        drop(load::create(&db)?);
+        drop(create(&db)?);
         let alone = observe(
             root.path(),
             &db,
@@ -38,7 +39,7 @@ pub fn rate20k(context: &mut Context) -> anyhow::Result<()> {
         )?;
 
         let db = root.path().join(NAME);
-        drop(load::create(&db)?);
+        drop(create(&db)?);
         let cluster = Cluster::start(root.path(), &db, 1)?;
         let files = [cluster.replicas[0].path.clone()];
         let with = observe(root.path(), &db, (RATE, seconds), &files, || {
@@ -107,11 +108,11 @@ pub fn flood(context: &mut Context) -> anyhow::Result<()> {
     for _ in 0..context.runs {
         let root = context.directory()?;
         let db = root.path().join("alone.db");
-        drop(load::create(&db)?);
+        drop(create(&db)?);
         let alone = run_load(&db, &[("seconds", seconds)])?.get("rate")?;
 
         let db = root.path().join(NAME);
-        drop(load::create(&db)?);
+        drop(create(&db)?);
         let cluster = Cluster::start(root.path(), &db, 1)?;
         let replica = &cluster.replicas[0];
         let sizes = LargestSizes::watch(vec![wal_of(&db), wal_of(&replica.path)]);
@@ -188,11 +189,11 @@ pub fn rows100(context: &mut Context) -> anyhow::Result<()> {
         let root = context.directory()?;
         let frames = bytes_of_a_transaction(root.path())?;
         let db = root.path().join("alone.db");
-        drop(load::create(&db)?);
+        drop(create(&db)?);
         let alone = run_load(&db, &options)?.get("rate")?;
 
         let db = root.path().join(NAME);
-        drop(load::create(&db)?);
+        drop(create(&db)?);
         let mut cluster = Cluster::start(root.path(), &db, 1)?;
         let begin = now_ns();
         let with = run_load(&db, &options)?;
@@ -270,7 +271,7 @@ pub fn rows100(context: &mut Context) -> anyhow::Result<()> {
 fn bytes_of_a_transaction(root: &Path) -> anyhow::Result<f64> {
     const TRANSACTIONS: u64 = 3_000;
     let db = root.join("calibration.db");
-    let connection = load::create(&db)?;
+    let connection = create(&db)?;
     connection.execute_batch("PRAGMA wal_autocheckpoint=0")?;
     let text = load::body(1, BODY as usize);
     for turn in 0..TRANSACTIONS {

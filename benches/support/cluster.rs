@@ -1,6 +1,6 @@
 //! A primary and replicas as processes, and whether they did their work right.
 
-use crate::context::program;
+use crate::machine::program;
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,8 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 pub struct Cluster {
     pub primary: Server,
     pub replicas: Vec<Server>,
+    /// Where replicas find the primary: its own address, unless something is between.
+    pub upstream: String,
     root: PathBuf,
     runtime: Runtime,
 }
@@ -65,6 +67,7 @@ impl Cluster {
         let databases = [(NAME.to_owned(), db.to_owned())];
         let primary = Server::start(&runtime, root, "primary", &databases, args)?;
         let mut cluster = Cluster {
+            upstream: primary.admin.url().to_owned(),
             primary,
             replicas: Vec::new(),
             root: root.to_owned(),
@@ -83,8 +86,7 @@ impl Cluster {
     pub fn add_replica(&mut self, name: &str) -> anyhow::Result<usize> {
         let directory = self.root.join(name);
         std::fs::create_dir_all(&directory)?;
-        let upstream = self.primary.admin.url();
-        let args = ["replica", "--upstream", upstream, "--name", name]
+        let args = ["replica", "--upstream", &self.upstream, "--name", name]
             .map(OsString::from)
             .to_vec();
         let databases = [(NAME.to_owned(), directory.join(NAME))];

@@ -1,6 +1,8 @@
 //! Processes and files from outside: CPU time, memory, and how large a log grew.
 
 use anyhow::Context as _;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +15,62 @@ const MIB: f64 = (1 << 20) as f64;
 
 /// CPU seconds that a process has used, in user mode and in the kernel.
 pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold anything; behind it fields are separated by blanks, the third comes first.
-    let (_, fields) = stat.rsplit_once(')').context("read /proc/PID/stat")?;
-    let field = |n: usize| fields.split_whitespace().nth(n - 3)?.parse::<f64>().ok();
-    let ticks = field(14).zip(field(15)).context("read CPU times")?;
-    Ok((ticks.0 + ticks.1) / TICKS)
+    let stat = Stat::of(pid)?;
+    Ok((stat.field(14)? + stat.field(15)?) / TICKS)
+}
+
+/// CPU seconds of its children that have ended.
+pub fn ended_children_cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = Stat::of(pid)?;
+    Ok((stat.field(16)? + stat.field(17)?) / TICKS)
+}
+
+/// The processes that a process has started and that have not ended.
+pub fn children(of: u32) -> anyhow::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // Others end meanwhile.
+        let parent = Stat::of(pid).and_then(|stat| stat.field(4));
+        if parent.is_ok_and(|parent| parent == f64::from(of)) {
+            children.push(pid);
+        }
+    }
+    Ok(children)
+}
+
+/// Memory of a process that is its own, and its share of what it has in common with others, MiB.
+pub fn proportional_memory_mib(pid: u32) -> anyhow::Result<f64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    line_mib(&rollup, "Pss").context("read the Pss")
+}
+
+/// `/proc/PID/stat`.
+struct Stat(String);
+
+impl Stat {
+    fn of(pid: u32) -> anyhow::Result<Stat> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name, in parentheses, may hold anything.
+        let (_, fields) = stat.rsplit_once(')').context("read /proc/PID/stat")?;
+        Ok(Stat(fields.to_owned()))
+    }
+
+    /// By its number in proc(5). Fields are separated by blanks; behind the name the third comes first.
+    fn field(&self, number: usize) -> anyhow::Result<f64> {
+        let field = self.0.split_whitespace().nth(number - 3);
+        Ok(field.context("a short /proc/PID/stat")?.parse()?)
+    }
+}
+
+/// CPU seconds that this process has used.
+pub fn own_cpu_seconds() -> anyhow::Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
 /// What processes use of the processor, from a moment on.
@@ -63,11 +115,16 @@ pub fn descriptors(pid: u32) -> anyhow::Result<f64> {
 /// A line of /proc/PID/status in MiB: `VmRSS` (now) or `VmHWM` (the most it ever was).
 pub fn memory_mib(pid: u32, line: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let value = status
+    line_mib(&status, line).with_context(|| format!("read {line}"))
+}
+
+/// `LINE: N kB` of a file in /proc.
+fn line_mib(text: &str, line: &str) -> Option<f64> {
+    let value = text
         .lines()
-        .find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
-    let kib = value.and_then(|v| v.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-    Ok(kib.with_context(|| format!("read {line}"))? / 1024.0)
+        .find_map(|l| l.strip_prefix(line)?.strip_prefix(':'))?;
+    let kib: f64 = value.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024.0)
 }
 
 /// Size of a file, MiB; 0 if there is none.

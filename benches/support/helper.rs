@@ -4,44 +4,30 @@
 //! measured as lines `NAME VALUE`.
 
 use anyhow::{Context as _, bail};
-use clap::Parser;
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use crate::{load, prober, query};
+use std::sync::{Arc, OnceLock};
 
 const HELPER: &str = "as-helper";
 
-#[derive(Parser)]
-enum Role {
-    /// Commits
-    Load(load::LoadArgs),
-    /// Looks for new rows
-    Prober(prober::ProberArgs),
-    /// Runs queries
-    Query(query::QueryArgs),
+/// A helper's arguments, as a program's; `None` if this process is none.
+pub fn arguments() -> Option<impl Iterator<Item = OsString>> {
+    let mut args = std::env::args_os().skip(1).peekable();
+    args.next_if(|first| first == HELPER)?;
+    Some(std::iter::once(HELPER.into()).chain(args))
 }
 
-/// The helper's whole life; `None` if this process is no helper.
-pub fn main() -> Option<ExitCode> {
-    if std::env::args().nth(1)? != HELPER {
-        return None;
-    }
-    let result = match Role::parse_from(std::env::args().skip(1)) {
-        Role::Load(args) => load::run(args),
-        Role::Prober(args) => prober::run(args),
-        Role::Query(args) => query::run(args),
-    };
-    Some(match result {
+/// Its exit code.
+pub fn ended(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
-    })
+    }
 }
 
 /// Says that the helper is set up.
@@ -49,16 +35,32 @@ pub fn ready() {
     println!("ready");
 }
 
-/// True once the parent has closed our input, or died.
-pub fn input_ended() -> Arc<AtomicBool> {
-    let ended = Arc::new(AtomicBool::new(false));
-    let flag = ended.clone();
-    std::thread::spawn(move || {
-        let mut byte = [0];
-        while matches!(std::io::stdin().read(&mut byte), Ok(1)) {}
-        flag.store(true, Ordering::Relaxed);
-    });
-    ended
+/// Until when a helper works.
+pub struct End(Arc<OnceLock<u64>>);
+
+impl End {
+    /// Watches the input.
+    pub fn watch() -> End {
+        let end = Arc::new(OnceLock::new());
+        let of_thread = end.clone();
+        std::thread::spawn(move || {
+            let mut said = String::new();
+            // It ends when the parent has said its word, or died.
+            let _ = std::io::stdin().read_to_string(&mut said);
+            of_thread.get_or_init(|| said.trim().parse().unwrap_or(0));
+        });
+        End(end)
+    }
+
+    /// What it is to have seen before it ends, once it is told to end; 0: nothing.
+    pub fn goal(&self) -> Option<u64> {
+        self.0.get().copied()
+    }
+
+    /// Whether it is told to end.
+    pub fn has_come(&self) -> bool {
+        self.goal().is_some()
+    }
 }
 
 /// Writes one u64 for each sequence number.
@@ -101,9 +103,14 @@ impl Helper {
         role: &str,
         args: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Helper> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args([HELPER, role])
-            .args(args)
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([HELPER, role]).args(args);
+        Helper::start_as(role, command)
+    }
+
+    /// Starts another program that behaves as a helper, and waits until it is ready.
+    pub fn start_as(role: &str, mut command: Command) -> anyhow::Result<Helper> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -122,9 +129,21 @@ impl Helper {
         Ok(helper)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Tells it to end; what it measured.
-    pub fn finish(mut self) -> anyhow::Result<Measured> {
-        drop(self.child.stdin.take());
+    pub fn finish(self) -> anyhow::Result<Measured> {
+        self.finish_at(0)
+    }
+
+    /// Tells it to end when it has seen so much; what it measured.
+    pub fn finish_at(mut self, goal: u64) -> anyhow::Result<Measured> {
+        let mut input = self.child.stdin.take().context("its input")?;
+        write!(input, "{goal}")?;
+        drop(input);
         self.wait()
     }
 

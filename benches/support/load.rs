@@ -1,12 +1,11 @@
-//! The application: prepared statements, WAL, synchronous=NORMAL, pages of 4096 bytes, automatic checkpoints as they are.
+//! The application: commits at a rate, or as fast as it can.
 
 use crate::clock::{now_ns, precise_sleeps, sleep_until};
-use crate::helper::{input_ended, ready, write_times};
+use crate::helper::{End, ready, write_times};
+use crate::observe::own_cpu_seconds;
+use crate::table::Table;
 use clap::Args;
-use rusqlite::{Connection, params};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::path::PathBuf;
 use walcast::demo::stats::percentile;
 
 #[derive(Args, Clone)]
@@ -33,24 +32,6 @@ pub struct LoadArgs {
     pub times: Option<PathBuf>,
 }
 
-/// Makes the database that the application uses.
-pub fn create(db: &Path) -> anyhow::Result<Connection> {
-    let connection = open(db)?;
-    connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, seq INTEGER, body TEXT)",
-    )?;
-    Ok(connection)
-}
-
-fn open(db: &Path) -> anyhow::Result<Connection> {
-    let connection = Connection::open(db)?;
-    connection.busy_timeout(Duration::from_secs(10))?;
-    connection.execute_batch(
-        "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-    )?;
-    Ok(connection)
-}
-
 /// Text that compresses as an application's rows do.
 pub fn body(seed: u64, length: usize) -> String {
     let mut text = String::with_capacity(length + 64);
@@ -69,19 +50,31 @@ pub fn body(seed: u64, length: usize) -> String {
     text
 }
 
-pub fn run(args: LoadArgs) -> anyhow::Result<()> {
+/// Fills a table with about so many MiB: rows of 1,000 bytes, of which four fill a page of 4096.
+pub fn fill(table: &mut dyn Table, mib: u64) -> anyhow::Result<()> {
+    const BODY: usize = 1000;
+    let rows = mib * 256 * 4;
+    let bodies: Vec<String> = (0..4096).map(|seed| body(seed, BODY)).collect();
+    let body = |row: u64| bodies[(row.wrapping_mul(0x9e37_79b9) >> 8 & 4095) as usize].clone();
+    for first in (1..=rows).step_by(50_000) {
+        table.fill(first..(first + 50_000).min(rows + 1), &body)?;
+    }
+    Ok(())
+}
+
+pub fn run(args: &LoadArgs, table: &mut dyn Table) -> anyhow::Result<()> {
     precise_sleeps();
-    let connection = open(&args.db)?;
-    let mut work = Work::new(&connection, &args)?;
-    let ended = input_ended();
+    let mut work = Work::new(table, args)?;
+    let told = End::watch();
     ready();
+    let (cpu, server) = (own_cpu_seconds()?, work.table.server_cpu()?);
     let begin = now_ns();
     let until = match args.seconds {
         0 => u64::MAX,
         seconds => begin + seconds * 1_000_000_000,
     };
     let mut took: Vec<u64> = Vec::new();
-    while now_ns() < until && !ended.load(Ordering::Relaxed) {
+    while now_ns() < until && !told.has_come() {
         if let Some(step) = 1_000_000_000u64.checked_div(args.rate) {
             sleep_until(begin + took.len() as u64 * step);
         }
@@ -90,6 +83,9 @@ pub fn run(args: LoadArgs) -> anyhow::Result<()> {
         took.push(now_ns() - before);
     }
     let end = now_ns();
+    println!("cpu_s {}", own_cpu_seconds()? - cpu);
+    println!("server_cpu_s {}", work.table.server_cpu()? - server);
+    println!("newest {}", work.done * args.rows);
     report(&mut took, (begin, end));
     match &args.times {
         Some(path) => write_times(path, &work.times),
@@ -111,7 +107,7 @@ fn report(took: &mut [u64], (begin, end): (u64, u64)) {
 }
 
 struct Work<'a> {
-    connection: &'a Connection,
+    table: &'a mut dyn Table,
     args: &'a LoadArgs,
     bodies: Vec<String>,
     done: u64,
@@ -119,20 +115,18 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(connection: &'a Connection, args: &'a LoadArgs) -> anyhow::Result<Work<'a>> {
-        // Made before: the application is to be as fast as SQLite is.
+    fn new(table: &'a mut dyn Table, args: &'a LoadArgs) -> anyhow::Result<Work<'a>> {
+        // Made before: the application is to be as fast as its database is.
         let bodies = (0..1024).map(|seed| body(seed, args.body)).collect();
         // A second load on one database goes on behind the first.
-        let newest: i64 =
-            connection.query_row("SELECT ifnull(max(id), 0) FROM t", [], |row| row.get(0))?;
         let done = if args.ring == 0 {
-            newest.cast_unsigned() / args.rows
+            table.newest()? / args.rows
         } else {
             0
         };
         let times = vec![0; usize::try_from(done)?];
         Ok(Work {
-            connection,
+            table,
             args,
             bodies,
             done,
@@ -140,17 +134,17 @@ impl<'a> Work<'a> {
         })
     }
 
-    fn commit(&mut self) -> rusqlite::Result<()> {
+    fn commit(&mut self) -> anyhow::Result<()> {
         let seq = self.done + 1;
         if self.args.rows == 1 {
             self.insert(seq, seq)?;
         } else {
-            self.connection.prepare_cached("BEGIN")?.execute([])?;
+            self.table.begin()?;
             let first = self.done * self.args.rows;
             for row in first + 1..=first + self.args.rows {
                 self.insert(row, seq)?;
             }
-            self.connection.prepare_cached("COMMIT")?.execute([])?;
+            self.table.commit()?;
         }
         if self.args.times.is_some() {
             self.times.push(now_ns());
@@ -159,12 +153,9 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn insert(&self, row: u64, seq: u64) -> rusqlite::Result<()> {
+    fn insert(&mut self, row: u64, seq: u64) -> anyhow::Result<()> {
         let id = row.checked_rem(self.args.ring).unwrap_or(row);
         let body = &self.bodies[(row % 1024) as usize];
-        self.connection
-            .prepare_cached("INSERT OR REPLACE INTO t VALUES (?1, ?2, ?3)")?
-            .execute(params![id.cast_signed(), seq.cast_signed(), body])?;
-        Ok(())
+        self.table.insert(id, seq, body)
     }
 }

@@ -1,0 +1,387 @@
+//! What is measured of each system.
+
+use crate::clock::now_ns;
+use crate::figures::Figures;
+use crate::helper::{Helper, Measured, read_times};
+use crate::lags::Seen;
+use crate::machine::conditions;
+use crate::system::{Application, Kind, Needs, Reader, System};
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A copy that is not level in this time, s, does not keep up.
+const PATIENCE: u64 = 120;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Scenario {
+    /// From the commit's return to a reader of the copy that sees it, 100 commits/s
+    Lag100,
+    /// The same, 1,000 commits/s
+    Lag1000,
+    /// An application as fast as it can, alone and replicated, and how late a reader sees it
+    Flood,
+    /// CPU at 1,000 commits/s, memory, and CPU when nothing happens
+    Cost,
+    /// Bytes that go to the replica at 1,000 commits/s
+    Wire,
+    /// A new replica of 1 GiB
+    Copy,
+    /// A replica that was away at 1,000 commits/s
+    Catchup,
+}
+
+/// All that a call measures.
+pub struct Bench {
+    pub figures: Figures,
+    quick: bool,
+    runs: usize,
+    root: TempDir,
+}
+
+impl Bench {
+    pub fn new(parent: &Path, quick: bool, runs: usize) -> anyhow::Result<Bench> {
+        std::fs::create_dir_all(parent)?;
+        let root = directory_in(parent)?;
+        let figures = Figures::new(conditions(quick, runs));
+        Ok(Bench {
+            figures,
+            quick,
+            runs,
+            root,
+        })
+    }
+
+    /// Measures; what was missing, and how to get it.
+    pub fn run(&mut self, systems: &[Kind], scenarios: &[Scenario]) -> anyhow::Result<Vec<String>> {
+        let mut missing = Vec::new();
+        let mut present = Vec::new();
+        for kind in systems {
+            match kind.programs() {
+                Ok(needs) => {
+                    if let Some(how) = needs.settings()? {
+                        self.figures.set_up(*kind, how);
+                    }
+                    present.push((*kind, needs));
+                }
+                Err(why) => {
+                    let why = format!("{}: {why:#}", kind.title());
+                    eprintln!("##### SKIPPED: {why} #####");
+                    missing.push(why);
+                }
+            }
+        }
+        for scenario in scenarios {
+            for _ in 0..self.runs {
+                // In turns, so that what else happens on the machine meets all.
+                for (kind, needs) in &present {
+                    eprintln!("{scenario:?}, {} ...", kind.title());
+                    if let Err(error) = self.measure(*scenario, *kind, needs) {
+                        let why = format!("{scenario:?}, {}: {error:#}", kind.title());
+                        eprintln!("{why}");
+                        self.figures.fail(why);
+                    }
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    fn measure(&mut self, scenario: Scenario, kind: Kind, needs: &Needs) -> anyhow::Result<()> {
+        let root = directory_in(self.root.path())?;
+        let mut turn = Turn {
+            seconds: if self.quick { 3 } else { 20 },
+            quick: self.quick,
+            figures: &mut self.figures,
+            root: root.path(),
+            kind,
+            needs,
+        };
+        match scenario {
+            Scenario::Lag100 => turn.lag(100, LAG_100),
+            Scenario::Lag1000 => turn.lag(1000, LAG_1000),
+            Scenario::Flood => turn.flood(),
+            Scenario::Cost => turn.cost(),
+            Scenario::Wire => turn.wire(),
+            Scenario::Copy => turn.copy(),
+            Scenario::Catchup => turn.catchup(),
+        }
+    }
+}
+
+/// Others may pass through it: a server that runs as another user has its directory in there.
+fn directory_in(parent: &Path) -> anyhow::Result<TempDir> {
+    let permissions = std::fs::Permissions::from_mode(0o711);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("bench-").permissions(permissions);
+    builder
+        .tempdir_in(parent)
+        .with_context(|| format!("make a directory in {}", parent.display()))
+}
+
+/// The names of a lag's two lines.
+pub type LagNames = [&'static str; 2];
+pub const LAG_100: LagNames = [
+    "commit to visible, 100/s, p50",
+    "commit to visible, 100/s, p99",
+];
+pub const LAG_1000: LagNames = [
+    "commit to visible, 1,000/s, p50",
+    "commit to visible, 1,000/s, p99",
+];
+pub const LAG_FLOOD: LagNames = [
+    "commit to visible, unthrottled, p50",
+    "commit to visible, unthrottled, p99",
+];
+
+/// One system in one scenario.
+struct Turn<'a> {
+    figures: &'a mut Figures,
+    quick: bool,
+    seconds: u64,
+    root: &'a Path,
+    kind: Kind,
+    needs: &'a Needs,
+}
+
+/// A load that was looked at.
+struct Watched {
+    load: Measured,
+    seen: Seen,
+    /// Whether the reader saw all of it before it lost patience.
+    complete: bool,
+    /// From the last commit to when the reader had seen all, s.
+    level: f64,
+}
+
+impl Turn<'_> {
+    fn add(&mut self, name: &'static str, unit: &'static str, value: f64) {
+        self.figures.add(name, unit, self.kind, value);
+    }
+
+    fn note(&mut self, name: &'static str, unit: &'static str, text: &str) {
+        self.figures.note(name, unit, self.kind, text);
+    }
+
+    /// The application's database, replicated, but without a replica yet.
+    fn begin(&self, mib: u64, counted: bool) -> anyhow::Result<Box<dyn System>> {
+        let application = Application::make(self.needs, self.root, mib)?;
+        application.replicate(self.kind, self.needs, self.root, counted)
+    }
+
+    /// The same with a replica that is level.
+    fn replicated(&self, counted: bool) -> anyhow::Result<Box<dyn System>> {
+        let mut system = self.begin(0, counted)?;
+        system.start_replica()?;
+        system.reader().wait(0, PATIENCE)?;
+        Ok(system)
+    }
+
+    fn watched(&self, db: &OsStr, reader: &Reader, rate: u64) -> anyhow::Result<Watched> {
+        let (committed, seen) = (self.root.join("committed"), self.root.join("seen"));
+        let args: [OsString; 4] = [
+            "--times".into(),
+            seen.clone().into(),
+            "--patience".into(),
+            PATIENCE.to_string().into(),
+        ];
+        let prober = reader.start("prober", &args)?;
+        let load = load(db, rate, self.seconds, Some(&committed))?.wait()?;
+        let prober = prober.finish_at(load.get("newest")? as u64)?;
+        let (committed, seen) = (read_times(&committed)?, read_times(&seen)?);
+        let end = prober.get("end_ns")?;
+        let level = seen.last().map_or(end, |at| *at as f64) - load.get("end_ns")?;
+        Ok(Watched {
+            complete: seen.len() == committed.len(),
+            seen: Seen::at_least(&committed, &seen, end as u64),
+            level: level.max(0.0) / 1e9,
+            load,
+        })
+    }
+
+    fn add_lags(&mut self, names: LagNames, watched: &Watched) {
+        for (name, p) in names.into_iter().zip([0.5, 0.99]) {
+            self.add(name, "ms", watched.seen.at(p));
+            if !watched.complete {
+                self.note(name, "ms", &behind());
+            }
+        }
+    }
+
+    fn lag(&mut self, rate: u64, names: LagNames) -> anyhow::Result<()> {
+        let system = self.replicated(false)?;
+        let watched = self.watched(&system.application(), &system.reader(), rate)?;
+        self.add_lags(names, &watched);
+        if watched.complete {
+            same(&*system)?;
+        }
+        Ok(())
+    }
+
+    /// With a reader of the application's own database where there is no copy: it costs the same.
+    fn flood(&mut self) -> anyhow::Result<()> {
+        let db = Application::make(self.needs, self.root, 0)?;
+        let reader = Reader::Own(db.address());
+        let alone = self.watched(&db.address(), &reader, 0)?;
+        drop(db);
+        let again = directory_in(self.root)?;
+        self.flood_replicated(
+            again.path(),
+            alone.load.get("rate")?,
+            alone.load.get("p50_ms")?,
+        )
+    }
+
+    fn flood_replicated(&mut self, root: &Path, alone: f64, takes: f64) -> anyhow::Result<()> {
+        let mut turn = Turn {
+            figures: &mut *self.figures,
+            root,
+            ..*self
+        };
+        let system = turn.replicated(false)?;
+        let with = turn.watched(&system.application(), &system.reader(), 0)?;
+        let rate = with.load.get("rate")?;
+        turn.add_lags(LAG_FLOOD, &with);
+        turn.add("unthrottled: commits without replication", "1/s", alone);
+        turn.add("unthrottled: a commit takes then, p50", "ms", takes);
+        turn.add("unthrottled: commits with replication", "1/s", rate);
+        turn.add("unthrottled: rate with / without", "", rate / alone);
+        let level = "unthrottled: level after the end";
+        turn.add(level, "s", with.level);
+        if with.complete {
+            same(&*system)?;
+        } else {
+            turn.note(level, "s", &behind());
+        }
+        Ok(())
+    }
+
+    fn cost(&mut self) -> anyhow::Result<()> {
+        let mut system = self.replicated(false)?;
+        system.start_reader()?;
+        let before = system.cpu()?;
+        let load = load(&system.application(), 1000, self.seconds, None)?.wait()?;
+        system.reader().wait(load.get("newest")? as u64, PATIENCE)?;
+        let used = system.cpu()? - before;
+        let per_100k = 1e5 / load.get("commits")?;
+        let server = load.get("server_cpu_s")?;
+        let memory = system.memory_mib()?;
+        self.add(
+            "CPU for 100,000 commits at 1,000/s: replication",
+            "s",
+            (used - server) * per_100k,
+        );
+        let all = (used + load.get("cpu_s")?) * per_100k;
+        self.add("the same with the application", "s", all);
+        self.add("memory then, both sides", "MiB", memory);
+        std::thread::sleep(Duration::from_secs(2));
+        let seconds = if self.quick { 3 } else { 60 };
+        let before = system.cpu()?;
+        std::thread::sleep(Duration::from_secs(seconds));
+        let idle = (system.cpu()? - before) * 60.0 / seconds as f64;
+        self.add("idle CPU, both sides", "s/min", idle);
+        same(&*system)
+    }
+
+    fn wire(&mut self) -> anyhow::Result<()> {
+        const NAME: &str = "bytes to the replica for a commit at 1,000/s";
+        let system = self.replicated(true)?;
+        let before = match system.transferred() {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                self.note(NAME, "B", why);
+                return Ok(());
+            }
+        };
+        let load = load(&system.application(), 1000, self.seconds, None)?.wait()?;
+        system.reader().wait(load.get("newest")? as u64, PATIENCE)?;
+        let bytes = system.transferred().map_err(anyhow::Error::msg)? - before;
+        self.add(NAME, "B", bytes as f64 / load.get("commits")?);
+        same(&*system)
+    }
+
+    fn copy(&mut self) -> anyhow::Result<()> {
+        const NAME: &str = "a new replica of 1 GiB";
+        if self.kind == Kind::LitestreamVfs {
+            self.note(
+                NAME,
+                "s",
+                "nothing is copied: readers get pages when they ask for them",
+            );
+            return Ok(());
+        }
+        let mib = if self.quick { 64 } else { 1024 };
+        let application = Application::make(self.needs, self.root, mib)?;
+        let size = application.size()?;
+        let mut system = application.replicate(self.kind, self.needs, self.root, false)?;
+        let begin = now_ns();
+        system.start_replica()?;
+        let rows = mib * 1024;
+        let seconds = (system.reader().wait(rows, PATIENCE)? - begin) as f64 / 1e9;
+        if self.quick {
+            self.note(NAME, "s", "64 MiB only");
+        }
+        self.add(NAME, "s", seconds);
+        self.add("its speed", "MB/s", size / 1e6 / seconds);
+        same(&*system)
+    }
+
+    fn catchup(&mut self) -> anyhow::Result<()> {
+        const NAME: &str = "level again after 20 s away at 1,000/s";
+        let mut system = self.replicated(false)?;
+        if self.kind == Kind::LitestreamVfs {
+            self.note(NAME, "s", "there is no replica that could be away");
+            return Ok(());
+        }
+        let writer = load(&system.application(), 1000, 0, None)?;
+        system.stop_replica()?;
+        std::thread::sleep(Duration::from_secs(self.seconds));
+        let source = Reader::Own(system.application());
+        let newest = source.digest()?[0] as u64;
+        let begin = now_ns();
+        system.start_replica()?;
+        let seconds = (system.reader().wait(newest, PATIENCE)? - begin) as f64 / 1e9;
+        let load = writer.finish()?;
+        system.reader().wait(load.get("newest")? as u64, PATIENCE)?;
+        if newest < self.seconds * 900 {
+            bail!("only {newest} commits were made meanwhile");
+        }
+        if self.quick {
+            self.note(NAME, "s", "3 s only");
+        }
+        self.add(NAME, "s", seconds);
+        same(&*system)
+    }
+}
+
+fn behind() -> String {
+    format!("at least: the copy was not level {PATIENCE} s after the last commit")
+}
+
+/// Starts the application.
+fn load(db: &OsStr, rate: u64, seconds: u64, times: Option<&Path>) -> anyhow::Result<Helper> {
+    let mut args: Vec<OsString> = vec!["--db".into(), db.into()];
+    for (name, value) in [("--rate", rate), ("--seconds", seconds)] {
+        args.extend([name.into(), value.to_string().into()]);
+    }
+    if let Some(times) = times {
+        args.extend(["--times".into(), times.into()]);
+    }
+    Helper::start("load", args)
+}
+
+/// Proves that the copy, which is level, is equal.
+fn same(system: &dyn System) -> anyhow::Result<()> {
+    let source = Reader::Own(system.application()).digest()?;
+    let copy = system.reader().digest()?;
+    if source != copy {
+        bail!(
+            "the copy has {copy:?} where the application has {source:?} (rows, sum of seq, bytes)"
+        );
+    }
+    system.verify()
+}
