@@ -1,5 +1,6 @@
 //! Litestream: `litestream replicate` to a directory of this machine, and a copy of that which readers open.
 
+use crate::followed;
 use crate::foreign::{Foreign, command, run};
 use crate::helper::Helper;
 use crate::system::{Reader, System, bytes_below, version};
@@ -162,14 +163,22 @@ impl System for Litestream {
 
     fn reader(&self) -> Reader {
         if self.by == ReadBy::Follow {
-            return Reader::Own(self.copy().into());
+            let mut address = OsString::from(followed::SCHEME);
+            address.push(self.copy());
+            return Reader::Own(address);
         }
         let python = self.tools.venv.join("bin/python3");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/vfs_reader.py");
         let store = self.store();
         Reader::Other(Box::new(move || {
             let mut command = Command::new(&python);
-            command.arg(&script).arg(&store);
+            command.arg(&script);
+            // It is read when the extension is loaded.
+            command.env(
+                "LITESTREAM_REPLICA_URL",
+                format!("file://{}", store.display()),
+            );
+            command.env("LITESTREAM_LOG_FILE", "/dev/null");
             command
         }))
     }

@@ -6,6 +6,7 @@
 
 mod copy_loop;
 mod figures;
+mod followed;
 mod foreign;
 mod litestream;
 mod pg_table;
@@ -24,6 +25,7 @@ mod walcast;
 // The crate has the name that the module needs.
 use ::walcast as library;
 use clap::{Parser, ValueEnum};
+use followed::Followed;
 use pg_table::{PgTable, SCHEME};
 use scenario::{Bench, Scenario};
 use std::path::{Path, PathBuf};
@@ -132,9 +134,13 @@ fn application(db: &Path) -> anyhow::Result<Box<dyn Table>> {
 }
 
 fn reader(db: &Path) -> anyhow::Result<Box<dyn Table>> {
-    Ok(match in_postgres(db) {
-        Some(address) => Box::new(PgTable::connect(address)?),
-        None => Box::new(SqliteTable::reader(db)?),
+    let followed = db
+        .to_str()
+        .and_then(|address| address.strip_prefix(followed::SCHEME));
+    Ok(match (in_postgres(db), followed) {
+        (Some(address), _) => Box::new(PgTable::connect(address)?),
+        (None, Some(path)) => Box::new(Followed(path.into())),
+        (None, None) => Box::new(SqliteTable::reader(db)?),
     })
 }
 

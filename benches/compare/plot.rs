@@ -9,7 +9,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
-const SIZE: (u32, u32) = (960, 480);
+const SIZE: (u32, u32) = (1000, 480);
+/// What is left of its width for the legend.
+const LEGEND: i32 = 160;
 const RATES: [(&str, LagNames); 3] = [
     ("100 commits/s", LAG_100),
     ("1,000 commits/s", LAG_1000),
@@ -73,8 +75,9 @@ fn paint(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
+    let (left, right) = root.split_horizontally(SIZE.0.cast_signed() - LEGEND);
     let (top, width) = (range.end, step * RATES.len() as f64);
-    let mut chart = ChartBuilder::on(&root)
+    let mut chart = ChartBuilder::on(&left)
         .margin(12)
         .caption(
             "From commit to visible on the copy: p50 (dot) to p99 (bar), ms",
@@ -86,6 +89,8 @@ fn paint(
         .configure_mesh()
         .disable_x_mesh()
         .disable_x_axis()
+        .bold_line_style(BLACK.mix(0.25))
+        .light_line_style(BLACK.mix(0.06))
         .y_label_formatter(&|value| number(*value))
         .label_style(("sans-serif", 13))
         .draw()?;
@@ -98,32 +103,26 @@ fn paint(
         let place = (middle, top);
         chart.draw_series([Text::new(*rate, place, centred(15, VPos::Top))])?;
     }
-    for (system, bars) in series {
+    for (i, (system, bars)) in series.iter().enumerate() {
         let colour = colour(*system);
-        let title = system.title().replace('`', "");
-        chart
-            .draw_series(bars.iter().flat_map(|bar| {
-                let ends = vec![(bar.x, bar.p50), (bar.x, bar.p99)];
-                let cap = vec![(bar.x - 0.2, bar.p99), (bar.x + 0.2, bar.p99)];
-                [ends, cap].map(|line| PathElement::new(line, colour.stroke_width(3)))
-            }))?
-            .label(title)
-            .legend(move |(x, y)| Circle::new((x + 8, y), 5, colour.filled()));
-        chart.draw_series(
-            bars.iter()
-                .map(|bar| Circle::new((bar.x, bar.p50), 5, colour.filled())),
-        )?;
-        chart.draw_series(bars.iter().map(|bar| {
-            let place = (bar.x, bar.p50 / 1.25);
-            Text::new(number(bar.p50), place, centred(12, VPos::Top))
+        chart.draw_series(bars.iter().flat_map(|bar| {
+            let ends = vec![(bar.x, bar.p50), (bar.x, bar.p99)];
+            let cap = vec![(bar.x - 0.2, bar.p99), (bar.x + 0.2, bar.p99)];
+            [ends, cap].map(|line| PathElement::new(line, colour.stroke_width(3)))
         }))?;
+        let dots = bars.iter().map(|bar| (bar.x, bar.p50));
+        chart.draw_series(dots.map(|dot| Circle::new(dot, 5, colour.filled())))?;
+        let below = |bar: &Bar| (number(bar.p50), (bar.x, bar.p50 / 1.2), VPos::Top);
+        let above = |bar: &Bar| (number(bar.p99), (bar.x, bar.p99 * 1.1), VPos::Bottom);
+        let labels = bars.iter().flat_map(|bar| [below(bar), above(bar)]);
+        chart
+            .draw_series(labels.map(|(text, place, at)| Text::new(text, place, centred(12, at))))?;
+        let y = 60 + 24 * i32::try_from(i)?;
+        right.draw(&Circle::new((8, y), 5, colour.filled()))?;
+        let beside = ("sans-serif", 14).into_text_style(&root);
+        let beside = beside.pos(Pos::new(HPos::Left, VPos::Center));
+        right.draw(&Text::new(system.title().replace('`', ""), (20, y), beside))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.85))
-        .label_font(("sans-serif", 13))
-        .draw()?;
     root.present()?;
     Ok(())
 }

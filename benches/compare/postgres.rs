@@ -117,9 +117,9 @@ pub struct Instance {
     durability: Durability,
     directory: PathBuf,
     port: u16,
-    /// Where its socket is: a path of at most 107 bytes.
-    socket: TempDir,
     server: Option<Foreign>,
+    /// Where its socket is: a path of at most 107 bytes. Removed after the server has ended.
+    socket: TempDir,
 }
 
 impl Instance {

@@ -156,6 +156,8 @@ struct Watched {
     complete: bool,
     /// From the last commit to when the reader had seen all, s.
     level: f64,
+    /// CPU that a server used for the application and the reader, s.
+    server_cpu: f64,
 }
 
 impl Turn<'_> {
@@ -199,6 +201,7 @@ impl Turn<'_> {
             complete: seen.len() == committed.len(),
             seen: Seen::at_least(&committed, &seen, end as u64),
             level: level.max(0.0) / 1e9,
+            server_cpu: load.get("server_cpu_s")? + prober.get("server_cpu_s")?,
             load,
         })
     }
@@ -243,13 +246,20 @@ impl Turn<'_> {
             ..*self
         };
         let system = turn.replicated(false)?;
+        let before = system.cpu()?;
         let with = turn.watched(&system.application(), &system.reader(), 0)?;
+        let used = system.cpu()? - before - with.server_cpu;
         let rate = with.load.get("rate")?;
         turn.add_lags(LAG_FLOOD, &with);
         turn.add("unthrottled: commits without replication", "1/s", alone);
         turn.add("unthrottled: a commit takes then, p50", "ms", takes);
         turn.add("unthrottled: commits with replication", "1/s", rate);
         turn.add("unthrottled: rate with / without", "", rate / alone);
+        let cpu = "CPU for 100,000 commits, unthrottled: replication";
+        turn.add(cpu, "s", used * 1e5 / with.load.get("commits")?);
+        if turn.kind == Kind::LitestreamVfs {
+            turn.note(cpu, "s", "without the VFS, which is a part of its readers");
+        }
         let level = "unthrottled: level after the end";
         turn.add(level, "s", with.level);
         if with.complete {
@@ -306,6 +316,7 @@ impl Turn<'_> {
 
     fn copy(&mut self) -> anyhow::Result<()> {
         const NAME: &str = "a new replica of 1 GiB";
+        const SPEED: &str = "its speed";
         if self.kind == Kind::LitestreamVfs {
             self.note(
                 NAME,
@@ -326,7 +337,7 @@ impl Turn<'_> {
             self.note(NAME, "s", "64 MiB only");
         }
         self.add(NAME, "s", seconds);
-        self.add("its speed", "MB/s", size / 1e6 / seconds);
+        self.add(SPEED, "MB/s", size / 1e6 / seconds);
         same(&*system)
     }
 

@@ -87,7 +87,7 @@ impl Needs {
 /// The application's database.
 pub enum Application {
     Sqlite(PathBuf),
-    Postgres(Instance),
+    Postgres(Box<Instance>),
 }
 
 impl Application {
@@ -99,7 +99,7 @@ impl Application {
                 let mut table = PgTable::connect(&instance.address())?;
                 table.create()?;
                 load::fill(&mut table, mib)?;
-                Ok(Application::Postgres(instance))
+                Ok(Application::Postgres(Box::new(instance)))
             }
             Needs::Nothing | Needs::Litestream(..) => {
                 let db = root.join("app.db");
@@ -145,7 +145,7 @@ impl Application {
             }
             (Application::Sqlite(db), _) => Box::new(CopyLoop::new(root, db)),
             (Application::Postgres(primary), Needs::Postgres(programs, _)) => {
-                Box::new(Streaming::new(programs.clone(), root, primary, counted)?)
+                Box::new(Streaming::new(programs.clone(), root, *primary, counted)?)
             }
             (Application::Postgres(_), _) => unreachable!("it was made by PostgreSQL's programs"),
         })
@@ -229,7 +229,9 @@ pub trait System {
     /// Their memory, what they share counted once, MiB.
     fn memory_mib(&self) -> anyhow::Result<f64> {
         let processes = self.processes()?.into_iter();
-        processes.map(proportional_memory_mib).sum()
+        // One may have ended meanwhile.
+        let memory = processes.filter_map(|pid| proportional_memory_mib(pid).ok());
+        Ok(memory.sum())
     }
 
     /// Bytes that went to the replica and back so far; `Err` says why it cannot be told.

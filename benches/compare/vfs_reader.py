@@ -1,12 +1,11 @@
 """A reader of Litestream's replica by its VFS: the roles of the comparison's helpers, with the same words and files.
 
-vfs_reader.py STORE prober --times FILE [--patience S] | wait --newest N [--patience S] | digest | hold
+LITESTREAM_REPLICA_URL=file:///STORE vfs_reader.py prober --times FILE | wait --newest N | digest | hold
 """
 
 import argparse
 import array
 import ctypes
-import os
 import select
 import sqlite3
 import sys
@@ -16,14 +15,14 @@ LOOK_EVERY = 100e-6
 PR_SET_TIMERSLACK = 29
 
 
-def connect(store):
+def connect():
     import litestream_vfs
 
-    os.environ["LITESTREAM_REPLICA_URL"] = f"file://{store}"
-    os.environ["LITESTREAM_LOG_FILE"] = os.devnull
-    loader = sqlite3.connect(":memory:")
-    litestream_vfs.load(loader)
-    return sqlite3.connect("file:app.db?vfs=litestream", uri=True, isolation_level=None)
+    # Attached, for after the extension is loaded each connect() fails: https://github.com/benbjohnson/litestream/pull/1506
+    connection = sqlite3.connect("file::memory:", uri=True, isolation_level=None)
+    litestream_vfs.load(connection)
+    connection.execute("ATTACH 'file:app.db?vfs=litestream' AS replica")
+    return connection
 
 
 def newest(connection):
@@ -53,6 +52,7 @@ def prober(connection, args):
             break
         time.sleep(LOOK_EVERY)
     print("end_ns", time.monotonic_ns())
+    print("server_cpu_s", 0)
     with open(args.times, "wb") as file:
         seen.tofile(file)
 
@@ -83,14 +83,13 @@ def hold(connection, args):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("store")
     parser.add_argument("role", choices=("prober", "wait", "digest", "hold"))
     parser.add_argument("--times")
     parser.add_argument("--newest", type=int)
     parser.add_argument("--patience", type=int, default=60)
     args = parser.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    globals()[args.role](connect(args.store), args)
+    globals()[args.role](connect(), args)
 
 
 main()

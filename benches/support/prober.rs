@@ -26,6 +26,7 @@ pub fn run(args: &ProberArgs, table: &mut dyn Table) -> anyhow::Result<()> {
     precise_sleeps();
     let mut seen: Vec<u64> = Vec::with_capacity(1 << 20);
     table.newest().context("read the newest row")?;
+    let server = table.server_cpu()?;
     let end = End::watch();
     ready();
     let mut told = None;
@@ -45,5 +46,6 @@ pub fn run(args: &ProberArgs, table: &mut dyn Table) -> anyhow::Result<()> {
         std::thread::sleep(LOOK_EVERY);
     }
     println!("end_ns {}", now_ns());
+    println!("server_cpu_s {}", table.server_cpu()? - server);
     write_times(&args.times, &seen)
 }
