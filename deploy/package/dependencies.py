@@ -32,8 +32,17 @@ def metadata():
     return json.loads(done.stdout)
 
 
+def without_tests():
+    """Names and versions of what the program and its build need. `cargo metadata` has the features that tests turn on, too."""
+    command = ["cargo", "tree", "--locked", "--edges=normal", f"--target={TARGET}", "--prefix=none", "--format={p}"]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    words = [line.split() for line in done.stdout.splitlines()]
+    return {(line[0], line[1].removeprefix("v")) for line in words if line}
+
+
 def linked(data):
     """The packages reached from walcast by dependencies that are neither for tests nor for building, by name."""
+    needed = without_tests()
     packages = {package["id"]: package for package in data["packages"]}
     nodes = {node["id"]: node for node in data["resolve"]["nodes"]}
     root = data["resolve"]["root"]
@@ -48,7 +57,8 @@ def linked(data):
             if "proc-macro" not in kinds:
                 reached.add(dependency["pkg"])
                 todo.append(dependency["pkg"])
-    found = sorted((packages[id] for id in reached), key=lambda p: (p["name"], p["version"]))
+    reached = [packages[id] for id in reached]
+    found = sorted((p for p in reached if (p["name"], p["version"]) in needed), key=lambda p: (p["name"], p["version"]))
     return packages[root], found, nodes
 
 
