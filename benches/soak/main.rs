@@ -7,7 +7,7 @@
 mod clock;
 mod keeper;
 #[allow(dead_code, reason = "of the other benchmark, which looks at more")]
-#[path = "../end_to_end/observe.rs"]
+#[path = "../support/observe.rs"]
 mod observe;
 mod plot;
 mod report;

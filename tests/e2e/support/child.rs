@@ -210,10 +210,6 @@ impl Child {
         let _reaped = self.os.wait();
     }
 
-    pub fn pid(&self) -> u32 {
-        self.os.id()
-    }
-
     pub fn is_running(&mut self) -> bool {
         matches!(self.os.try_wait(), Ok(None))
     }
