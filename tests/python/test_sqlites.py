@@ -19,7 +19,7 @@ from servers import DEADLINE, WALCAST, Walcast, poll, require
 
 FULL = os.environ.get("WALCAST_FULL") == "1"
 ROUNDS = 60 if FULL else 2
-COMMITS, READS = (400, 400) if FULL else (20, 30)
+COMMITS, READS = (400, 400) if FULL else (10, 20)
 # A process with all others beside it on a busy machine.
 LIMIT = 1200.0 if FULL else 240.0
 
