@@ -4,6 +4,7 @@
 //! `cargo bench --bench compare -- [SYSTEM or SCENARIO...] [--quick] [--json FILE] [--svg FILE]`; `--help` lists them. The exit
 //! code is 1 only if a copy was wrong, or, with `--require-all`, if a system was missing.
 
+mod bench;
 mod copy_loop;
 mod figures;
 mod followed;
@@ -24,10 +25,11 @@ mod walcast;
 
 // The crate has the name that the module needs.
 use ::walcast as library;
+use bench::Bench;
 use clap::{Parser, ValueEnum};
 use followed::Followed;
 use pg_table::{PgTable, SCHEME};
-use scenario::{Bench, Scenario};
+use scenario::Scenario;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use support::{clock, cluster, helper, lags, load, machine, number, observe, prober, table};

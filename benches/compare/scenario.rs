@@ -1,18 +1,16 @@
 //! What is measured of each system.
 
+use crate::bench::directory_in;
 use crate::clock::now_ns;
 use crate::figures::Figures;
 use crate::helper::{Helper, Measured, read_times};
 use crate::lags::Seen;
-use crate::machine::conditions;
 use crate::system::{Application, Kind, Needs, Reader, System};
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// A copy that is not level in this time, s, does not keep up.
 const PATIENCE: u64 = 120;
@@ -35,94 +33,6 @@ pub enum Scenario {
     Catchup,
 }
 
-/// All that a call measures.
-pub struct Bench {
-    pub figures: Figures,
-    quick: bool,
-    runs: usize,
-    root: TempDir,
-}
-
-impl Bench {
-    pub fn new(parent: &Path, quick: bool, runs: usize) -> anyhow::Result<Bench> {
-        std::fs::create_dir_all(parent)?;
-        let root = directory_in(parent)?;
-        let figures = Figures::new(conditions(quick, runs));
-        Ok(Bench {
-            figures,
-            quick,
-            runs,
-            root,
-        })
-    }
-
-    /// Measures; what was missing, and how to get it.
-    pub fn run(&mut self, systems: &[Kind], scenarios: &[Scenario]) -> anyhow::Result<Vec<String>> {
-        let mut missing = Vec::new();
-        let mut present = Vec::new();
-        for kind in systems {
-            match kind.programs() {
-                Ok(needs) => {
-                    if let Some(how) = needs.settings()? {
-                        self.figures.set_up(*kind, how);
-                    }
-                    present.push((*kind, needs));
-                }
-                Err(why) => {
-                    let why = format!("{}: {why:#}", kind.title());
-                    eprintln!("##### SKIPPED: {why} #####");
-                    missing.push(why);
-                }
-            }
-        }
-        for scenario in scenarios {
-            for _ in 0..self.runs {
-                // In turns, so that what else happens on the machine meets all.
-                for (kind, needs) in &present {
-                    eprintln!("{scenario:?}, {} ...", kind.title());
-                    if let Err(error) = self.measure(*scenario, *kind, needs) {
-                        let why = format!("{scenario:?}, {}: {error:#}", kind.title());
-                        eprintln!("{why}");
-                        self.figures.fail(why);
-                    }
-                }
-            }
-        }
-        Ok(missing)
-    }
-
-    fn measure(&mut self, scenario: Scenario, kind: Kind, needs: &Needs) -> anyhow::Result<()> {
-        let root = directory_in(self.root.path())?;
-        let mut turn = Turn {
-            seconds: if self.quick { 3 } else { 20 },
-            quick: self.quick,
-            figures: &mut self.figures,
-            root: root.path(),
-            kind,
-            needs,
-        };
-        match scenario {
-            Scenario::Lag100 => turn.lag(100, LAG_100),
-            Scenario::Lag1000 => turn.lag(1000, LAG_1000),
-            Scenario::Flood => turn.flood(),
-            Scenario::Cost => turn.cost(),
-            Scenario::Wire => turn.wire(),
-            Scenario::Copy => turn.copy(),
-            Scenario::Catchup => turn.catchup(),
-        }
-    }
-}
-
-/// Others may pass through it: a server that runs as another user has its directory in there.
-fn directory_in(parent: &Path) -> anyhow::Result<TempDir> {
-    let permissions = std::fs::Permissions::from_mode(0o711);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("bench-").permissions(permissions);
-    builder
-        .tempdir_in(parent)
-        .with_context(|| format!("make a directory in {}", parent.display()))
-}
-
 /// The names of a lag's two lines.
 pub type LagNames = [&'static str; 2];
 pub const LAG_100: LagNames = [
@@ -139,13 +49,13 @@ pub const LAG_FLOOD: LagNames = [
 ];
 
 /// One system in one scenario.
-struct Turn<'a> {
-    figures: &'a mut Figures,
-    quick: bool,
-    seconds: u64,
-    root: &'a Path,
-    kind: Kind,
-    needs: &'a Needs,
+pub struct Turn<'a> {
+    pub figures: &'a mut Figures,
+    pub quick: bool,
+    /// Where its files are.
+    pub root: &'a Path,
+    pub kind: Kind,
+    pub needs: &'a Needs,
 }
 
 /// A load that was looked at.
@@ -161,6 +71,24 @@ struct Watched {
 }
 
 impl Turn<'_> {
+    /// Measures it once.
+    pub fn run(mut self, scenario: Scenario) -> anyhow::Result<()> {
+        match scenario {
+            Scenario::Lag100 => self.lag(100, LAG_100),
+            Scenario::Lag1000 => self.lag(1000, LAG_1000),
+            Scenario::Flood => self.flood(),
+            Scenario::Cost => self.cost(),
+            Scenario::Wire => self.wire(),
+            Scenario::Copy => self.copy(),
+            Scenario::Catchup => self.catchup(),
+        }
+    }
+
+    /// How long a load, or an absence, is.
+    fn seconds(&self) -> u64 {
+        if self.quick { 2 } else { 20 }
+    }
+
     fn add(&mut self, name: &'static str, unit: &'static str, value: f64) {
         self.figures.add(name, unit, self.kind, value);
     }
@@ -192,7 +120,7 @@ impl Turn<'_> {
             PATIENCE.to_string().into(),
         ];
         let prober = reader.start("prober", &args)?;
-        let load = load(db, rate, self.seconds, Some(&committed))?.wait()?;
+        let load = load(db, rate, self.seconds(), Some(&committed))?.wait()?;
         let prober = prober.finish_at(load.get("newest")? as u64)?;
         let (committed, seen) = (read_times(&committed)?, read_times(&seen)?);
         let end = prober.get("end_ns")?;
@@ -274,7 +202,7 @@ impl Turn<'_> {
         let mut system = self.replicated(false)?;
         system.start_reader()?;
         let before = system.cpu()?;
-        let load = load(&system.application(), 1000, self.seconds, None)?.wait()?;
+        let load = load(&system.application(), 1000, self.seconds(), None)?.wait()?;
         system.reader().wait(load.get("newest")? as u64, PATIENCE)?;
         let used = system.cpu()? - before;
         let per_100k = 1e5 / load.get("commits")?;
@@ -307,7 +235,7 @@ impl Turn<'_> {
                 return Ok(());
             }
         };
-        let load = load(&system.application(), 1000, self.seconds, None)?.wait()?;
+        let load = load(&system.application(), 1000, self.seconds(), None)?.wait()?;
         system.reader().wait(load.get("newest")? as u64, PATIENCE)?;
         let bytes = system.transferred().map_err(anyhow::Error::msg)? - before;
         self.add(NAME, "B", bytes as f64 / load.get("commits")?);
@@ -350,7 +278,7 @@ impl Turn<'_> {
         }
         let writer = load(&system.application(), 1000, 0, None)?;
         system.stop_replica()?;
-        std::thread::sleep(Duration::from_secs(self.seconds));
+        std::thread::sleep(Duration::from_secs(self.seconds()));
         let source = Reader::Own(system.application());
         let newest = source.digest()?[0] as u64;
         let begin = now_ns();
@@ -358,11 +286,11 @@ impl Turn<'_> {
         let seconds = (system.reader().wait(newest, PATIENCE)? - begin) as f64 / 1e9;
         let load = writer.finish()?;
         system.reader().wait(load.get("newest")? as u64, PATIENCE)?;
-        if newest < self.seconds * 900 {
+        if newest < self.seconds() * 900 {
             bail!("only {newest} commits were made meanwhile");
         }
         if self.quick {
-            self.note(NAME, "s", "3 s only");
+            self.note(NAME, "s", "2 s only");
         }
         self.add(NAME, "s", seconds);
         same(&*system)
