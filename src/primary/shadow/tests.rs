@@ -1,6 +1,7 @@
 //! The parts of the shadow WAL that no whole-part test reaches.
 
 use super::*;
+use crate::disk::fault;
 use crate::format::commits::{CommitRecord, RECORD_SIZE};
 use crate::format::dbsum::DbSum;
 use crate::format::lz4;
@@ -200,6 +201,46 @@ fn record(end_offset: u64) -> CommitRecord {
         page_count: 1,
         time_us: 0,
         cksum: Cksum(0, 0),
+    }
+}
+
+/// A disk that was full leaves half a chunk, which is written over once there is room, however long that takes.
+#[tokio::test(start_paused = true)]
+async fn what_a_full_disk_cut_off_is_no_damage_later() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let layout = Layout::of(&dir.path().join("app.db"));
+    disk::create_dir_all("test", layout.root()).expect("made");
+    let start = Position::start_of(Generation(7));
+    let housekeeping = Arc::new(Housekeeping::new("test"));
+    let retention = Retention::new(1 << 30, Duration::from_secs(60), Vec::new());
+    let mut writer = ShadowWriter::new(layout.clone(), start, 512, retention, housekeeping);
+    let mut packed = Vec::new();
+    lz4::compress(&[1; 536], &mut packed).expect("packed");
+    let mut append = |start| {
+        let piece = Piece {
+            index: 0,
+            start,
+            data: &packed,
+            record: Some(record(start + 536)),
+        };
+        writer.append(&piece, 0)
+    };
+    append(0).expect("appended");
+    let full = fault::Plan::parse("shadow.append=short").expect("a plan");
+    fault::with_plan(full, || append(536))
+        .0
+        .expect_err("the disk is full");
+    tokio::time::advance(Duration::from_secs(SEGMENT_SECONDS + 1)).await;
+    append(536).expect("appended");
+    append(1072).expect("appended");
+    let bound = Position {
+        offset: 1608,
+        ..start
+    };
+    let mut reader = ShadowReader::new(layout, start);
+    for end in [536, 1072, 1608] {
+        let chunk = reader.next(bound).expect("no damage");
+        assert_eq!(chunk.map(|chunk| chunk.end_offset), Some(end));
     }
 }
 

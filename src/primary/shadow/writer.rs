@@ -28,6 +28,8 @@ struct Segment {
     file: File,
     len: u64,
     opened: Instant,
+    /// The newest write failed, and may have left some bytes behind `len`.
+    torn: bool,
 }
 
 struct OpenIndex {
@@ -124,11 +126,13 @@ impl ShadowWriter {
                 file,
                 len: 0,
                 opened: Instant::now(),
+                torn: false,
             });
         }
         let Some(segment) = open.segment.as_mut() else {
             return Ok(());
         };
+        segment.torn = true;
         segment
             .file
             .write_all_at("shadow.append", piece.data, segment.len)?;
@@ -138,6 +142,7 @@ impl ShadowWriter {
             open.sidecar_len += RECORD_SIZE as u64;
             self.end = record.end_offset;
         }
+        segment.torn = false;
         segment.len += piece.data.len() as u64;
         open.last_us = now_us;
         Ok(())
@@ -199,7 +204,8 @@ impl ShadowWriter {
             return;
         };
         let age = Duration::from_secs(SEGMENT_SECONDS);
-        let due = |s: &Segment| s.len >= SEGMENT_BYTES || s.opened.elapsed() >= age;
+        // What a failed write left must be written over: a reader would take it for damage.
+        let due = |s: &Segment| !s.torn && (s.len >= SEGMENT_BYTES || s.opened.elapsed() >= age);
         if open
             .segment
             .as_ref()
