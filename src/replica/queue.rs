@@ -97,14 +97,15 @@ impl Queue {
                     return;
                 }
             }
-            *self.idle() = Some(receiver);
-            // What was queued since the last look found no receiver to give to a thread.
-            if !self.has_waiting() {
-                return;
-            }
-            match self.idle().take() {
-                Some(again) => receiver = again,
-                None => return,
+            // Who queues something from here on finds the receiver and gets it a thread. What was queued since the last look
+            // did not; a place that is only promised to somebody is not queued yet, and is not waited for.
+            let idle = &mut *self.idle();
+            match idle.insert(receiver).is_empty() {
+                true => return,
+                false => match idle.take() {
+                    Some(again) => receiver = again,
+                    None => return,
+                },
             }
         }
     }

@@ -10,7 +10,8 @@ use super::checkpointer::Checkpointer;
 use super::error::ApplyError;
 use super::local::Local;
 use super::shared::Shared;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A checkpoint begins when this many bytes of log are not in the database file.
 const CHECKPOINT_BYTES: u64 = 8 << 20;

@@ -8,6 +8,7 @@ mod faults;
 mod foreign;
 mod full;
 mod held;
+mod queue;
 mod stream;
 
 use super::ReplicaConfig;
