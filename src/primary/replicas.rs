@@ -28,6 +28,13 @@ struct Entry {
     bytes_sent: u64,
 }
 
+impl Entry {
+    /// True if the replica has said how far it is.
+    fn is_reported(&self) -> bool {
+        self.received.is_some() || self.durable.is_some()
+    }
+}
+
 /// The replicas of one database by their lasting identity.
 #[derive(Default)]
 pub struct Replicas {
@@ -52,7 +59,7 @@ impl Replicas {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stream begins. It is believed before older ones, until one of those is reported on.
+    /// A stream begins. It is believed before older ones that nobody reported on, and once it is reported on before all.
     pub fn connect(&self, start: &StreamStart, session: &str, state: DatabaseState, reason: &str) {
         let mut entries = self.entries();
         if entries.len() >= REMEMBERED && !entries.contains_key(&start.replica_id) {
@@ -83,7 +90,8 @@ impl Replicas {
         };
         let streams = entries.entry(start.replica_id.clone()).or_default();
         streams.retain(|stream| stream.connected);
-        streams.push(entry);
+        let unread = streams.iter().take_while(|s| !s.is_reported()).count();
+        streams.insert(unread, entry);
     }
 
     fn with(&self, replica: &str, session: &str, change: impl FnOnce(&mut Entry)) -> bool {
@@ -245,6 +253,12 @@ mod tests {
         replicas.disconnect("id", "read", "the connection ended");
         assert_eq!(only(&replicas).state, DatabaseState::Disconnected);
         assert!(replicas.progress(&report("late", at(70))).is_err());
+        // Later still, with nothing more to report from the one that is read.
+        replicas.connect(&start(at(60)), "read", DatabaseState::Streaming, "");
+        let told = replicas.progress(&report("read", at(60)));
+        assert!(told.is_ok(), "{told:?}");
+        replicas.connect(&start(at(40)), "later", DatabaseState::CatchingUp, "");
+        assert_eq!(only(&replicas).applied, at(60));
     }
 
     #[test]
