@@ -27,7 +27,7 @@ use rng::Rng;
 use scenario::{run, worlds};
 
 /// Worlds in CI, and in full.
-const WORLDS: [u64; 2] = [600, 20_000];
+const WORLDS: [u64; 2] = [300, 20_000];
 
 /// Worlds whose events are compared.
 const COMPARED: u64 = 20;

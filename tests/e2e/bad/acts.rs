@@ -18,9 +18,11 @@ const READONLY: i32 = 8;
 const BUSY: i32 = 5;
 const INTERRUPT: i32 = 9;
 
+type Act = fn(&mut Bad) -> rusqlite::Result<()>;
+
 /// What it does, and the errors that plain SQLite gives for it on a database that others have open and nobody may write to.
 /// Whatever else it meets is a failure.
-const ACTS: [(&str, fn(&mut Bad) -> rusqlite::Result<()>, &[i32]); 16] = [
+const ACTS: [(&str, Act, &[i32]); 16] = [
     ("checkpoint", Bad::checkpoint, &[]),
     ("write", Bad::write, &[READONLY]),
     ("begin-immediate", Bad::begin_immediate, &[READONLY]),
@@ -40,7 +42,7 @@ const ACTS: [(&str, fn(&mut Bad) -> rusqlite::Result<()>, &[i32]); 16] = [
 ];
 
 /// Acts that promise nothing to the one who does them: SQLite says so in its documentation.
-const RECKLESS: [(&str, fn(&mut Bad) -> rusqlite::Result<()>); 3] = [
+const RECKLESS: [(&str, Act); 3] = [
     ("immutable", Bad::immutable),
     ("no-lock", Bad::no_lock),
     ("copy", Bad::copy),
