@@ -213,7 +213,12 @@ fn soak(shared: &Arc<Shared>, rate: u64, seed: u64, head: &str) -> anyhow::Resul
     let mut series =
         Series::create(&shared.out.join("soak.csv"), names).context("create the CSV")?;
     let (mut sample_at, mut write_at) = (Duration::ZERO, part(20, 30, 300));
+    let mut turns = 0_u32;
     while threads.iter().any(|thread| !thread.is_finished()) {
+        turns += 1;
+        if turns.is_multiple_of(10) {
+            shared.clock.hold(watch::is_somebody_stopped(&places));
+        }
         let awake = shared.clock.awake();
         if !shared.is_over() && awake >= sample_at {
             watch::sample(&mut series, &places, awake.as_secs_f64()).context("write a sample")?;

@@ -10,6 +10,8 @@ use crate::support::compare::compare;
 use crate::support::history::last_done;
 use crate::support::load::Load;
 use crate::support::proc::{Walcast, tail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -35,6 +37,8 @@ pub struct Watched {
     pub replica_db: PathBuf,
     /// No fault is at work, and the last one has healed: lag counts.
     pub calm: bool,
+    /// The one that the harness has stopped itself.
+    pub stopped: Option<u32>,
     /// Counts changes of `calm`: whoever measured over one of them has measured nothing.
     pub changes: u64,
 }
@@ -227,6 +231,10 @@ impl Site {
     /// When it makes no sense to go on.
     pub fn rest(&mut self) -> Result<(), String> {
         self.calm(false);
+        // The kit's own limits know nothing of processes that somebody has stopped.
+        while self.shared.clock.is_held() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let epoch = self.epoch_dir();
         let report = self.load.stop_writer();
         let version = report.or("version", 0);
@@ -292,8 +300,19 @@ impl Site {
         Ok(())
     }
 
+    /// SIGSTOP to a process of the site, then `meanwhile`, then SIGCONT.
+    pub fn stopped<T>(&self, pid: u32, meanwhile: impl FnOnce() -> T) -> Result<T, String> {
+        let to = Pid::from_raw(i32::try_from(pid).map_err(|e| e.to_string())?);
+        lock(&self.watched).stopped = Some(pid);
+        kill(to, Signal::SIGSTOP).map_err(|e| format!("SIGSTOP: {e}"))?;
+        let done = meanwhile();
+        kill(to, Signal::SIGCONT).map_err(|e| format!("SIGCONT: {e}"))?;
+        lock(&self.watched).stopped = None;
+        Ok(done)
+    }
+
     /// While nobody commits: both sides name one position.
-    pub fn wait_same_position(&mut self) -> Result<String, String> {
+    pub fn wait_same_position(&self) -> Result<String, String> {
         let (primary, replica) = (self.cluster.primary_addr(), self.cluster.replica_addr());
         self.wait("same position on both sides", HEAL_BOUND, || {
             let (one, other) = (self.position(primary)?, self.position(replica)?);

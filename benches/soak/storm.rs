@@ -5,8 +5,6 @@ use crate::site::{HEAL_BOUND, Setup, Site, Watched};
 use crate::steady::{NETWORK, Network, Pace, readers};
 use crate::support::child::{Spec, run as run_child};
 use crate::support::rng::Rng;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -250,11 +248,11 @@ impl Storm {
             }
             Fault::StopApplication => {
                 let pid = self.site.load.pids().0.ok_or("no application")?;
-                self.stopped(pid, Duration::from_millis(5000))?;
+                self.stopped(pid)?;
             }
             Fault::StopServer(side) => {
                 let pid = self.site.server(side).pid().ok_or("no server")?;
-                self.stopped(pid, Duration::from_millis(5000))?;
+                self.stopped(pid)?;
             }
             Fault::Network(fault) => fault.strike(&self.site, &mut self.rng),
             Fault::Disk(side) => return self.disk(side),
@@ -279,12 +277,9 @@ impl Storm {
     }
 
     /// SIGSTOP for a while.
-    fn stopped(&mut self, pid: u32, most: Duration) -> Result<(), String> {
-        let pid = Pid::from_raw(i32::try_from(pid).map_err(|e| e.to_string())?);
-        kill(pid, Signal::SIGSTOP).map_err(|e| format!("SIGSTOP: {e}"))?;
-        let time = Duration::from_micros(self.rng.below(most.as_micros() as u64));
-        self.site.shared.pause(time);
-        kill(pid, Signal::SIGCONT).map_err(|e| format!("SIGCONT: {e}"))
+    fn stopped(&mut self, pid: u32) -> Result<(), String> {
+        let time = Duration::from_millis(self.rng.below(5000));
+        self.site.stopped(pid, || self.site.shared.pause(time))
     }
 
     /// A helper that does something to the copy.
@@ -431,14 +426,12 @@ impl Storm {
     /// While the application rests, and where the log ends stays as it was: so what readers see does.
     fn foreign_header(&mut self) -> Result<(), String> {
         let pid = self.site.load.pids().0.ok_or("no application")?;
-        let pid = Pid::from_raw(i32::try_from(pid).map_err(|e| e.to_string())?);
-        kill(pid, Signal::SIGSTOP).map_err(|e| format!("SIGSTOP: {e}"))?;
-        let result = self.site.wait_same_position().and_then(|_| {
+        let published = self.site.stopped(pid, || {
+            self.site.wait_same_position()?;
             // Whatever walcast does to its log in a pause is done by then.
             std::thread::sleep(Duration::from_secs(1));
             self.child("header", Spec::new("header"))
-        });
-        kill(pid, Signal::SIGCONT).map_err(|e| format!("SIGCONT: {e}"))?;
-        result.map(drop)
+        })?;
+        published.map(drop)
     }
 }

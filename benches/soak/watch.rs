@@ -95,6 +95,24 @@ fn probe(shared: &Shared, watched: &Mutex<Watched>) -> Option<Duration> {
     (state()? == before && shared.clock.freezes() == freezes).then_some(lag)
 }
 
+/// Whether somebody other than the harness has stopped a process of a site: then nothing that is measured counts.
+pub fn is_somebody_stopped(places: &[Place]) -> bool {
+    let is_stopped = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The state is behind the name, which is in parentheses.
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    places.iter().any(|place| {
+        let watched = lock(&place.watched);
+        let mut others = watched
+            .pids
+            .iter()
+            .filter(|(_, pid)| Some(*pid) != watched.stopped);
+        others.any(|(_, pid)| is_stopped(*pid))
+    })
+}
+
 /// The columns of all places.
 pub fn columns(places: &[Place]) -> Vec<String> {
     let mut names = Vec::new();

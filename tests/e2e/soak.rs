@@ -15,10 +15,26 @@ use verdict::{Allowance, Row, judge, median, quantile};
 fn a_gap_is_no_time() {
     let mut awake = Awake::default();
     for ms in [100, 1900, 60_000, 100] {
-        awake.step(Duration::from_millis(ms));
+        awake.step(Duration::from_millis(ms), false);
     }
     assert_eq!(awake.time, Duration::from_millis(2100));
     assert_eq!(awake.gaps, [Duration::from_secs(60)]);
+}
+
+#[test]
+fn nor_is_what_somebody_stopped() {
+    let mut awake = Awake::default();
+    for (ms, held) in [
+        (50, false),
+        (500, true),
+        (60_000, true),
+        (50, false),
+        (500, true),
+    ] {
+        awake.step(Duration::from_millis(ms), held);
+    }
+    assert_eq!(awake.time, Duration::from_millis(100));
+    assert_eq!(awake.gaps, [60_500, 500].map(Duration::from_millis));
 }
 
 #[test]
