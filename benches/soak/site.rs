@@ -1,6 +1,8 @@
 //! A primary, a replica, an application and readers, watched from outside; in epochs, so that what the checkers need never
 //! grows: at an epoch's end all rests, is checked, and is thrown away.
 
+mod logs;
+
 use crate::shared::{Shared, lock};
 use crate::support::Scratch;
 use crate::support::checker::Required;
@@ -10,9 +12,9 @@ use crate::support::compare::compare;
 use crate::support::history::last_done;
 use crate::support::load::Load;
 use crate::support::proc::{Walcast, tail};
+use crate::watch::version_in;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -385,76 +387,4 @@ impl Site {
         self.publish();
         Ok(())
     }
-
-    /// Searches the servers' logs for what must not be there, counts what is of interest, and removes those of runs that
-    /// ended.
-    pub fn look_through_logs(&mut self) {
-        const COUNTED: [&str; 3] = [
-            "sending snapshot",
-            "a snapshot heals it",
-            "was changed by another program",
-        ];
-        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        for path in entries.map(|entry| entry.path()) {
-            if path.extension().is_none_or(|ext| ext != "log") {
-                continue;
-            }
-            let text =
-                String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).into_owned();
-            let seen = self.read_logs.entry(path.clone()).or_default();
-            let fresh = text.get(*seen..).unwrap_or_default();
-            *seen = text.len();
-            let name = self.setup.name;
-            if fresh.contains("panicked at") {
-                self.shared
-                    .fail(&format!("{name}: {}:\n{}", path.display(), tail(fresh)));
-            }
-            for what in COUNTED {
-                let number = fresh.lines().filter(|line| line.contains(what)).count();
-                self.shared
-                    .count(&format!("{name}: {what:?} in the logs"), number as u64);
-            }
-        }
-        let current = [
-            self.cluster.primary.current_log(),
-            self.cluster.replica.current_log(),
-        ];
-        self.read_logs.retain(|path, _| {
-            let keep = current.contains(path);
-            if !keep {
-                let _told_next_time = std::fs::remove_file(path);
-            }
-            keep
-        });
-    }
-
-    /// Copies all of the site's files, for whoever looks at a failure.
-    pub fn keep_evidence(&self) {
-        let number = self.shared.failures();
-        let to = self
-            .shared
-            .out
-            .join(format!("evidence-{}-{number}", self.setup.name));
-        let copied = std::process::Command::new("cp")
-            .arg("-a")
-            .arg(&self.dir)
-            .arg(&to)
-            .status();
-        self.shared
-            .say(&format!("evidence in {}: {copied:?}", to.display()));
-    }
-}
-
-/// The version that a reader who comes now sees.
-pub fn version_in(db: &Path) -> Result<u64, String> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let read = || -> rusqlite::Result<u64> {
-        let conn = Connection::open_with_flags(db, flags)?;
-        conn.busy_timeout(Duration::from_secs(5))?;
-        conn.query_row("SELECT version FROM meta WHERE id = 1", [], |row| {
-            row.get::<_, i64>(0)
-        })
-        .map(i64::cast_unsigned)
-    };
-    read().map_err(|e| e.to_string())
 }

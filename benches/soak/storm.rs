@@ -1,10 +1,13 @@
 //! A cluster to which something happens all the time, in an order that a seed gives.
 
+mod fault;
+
 use crate::shared::Shared;
 use crate::site::{HEAL_BOUND, Setup, Site, Watched};
-use crate::steady::{NETWORK, Network, Pace, readers};
+use crate::steady::{Pace, readers};
 use crate::support::child::{Spec, run as run_child};
 use crate::support::rng::Rng;
+use fault::{Fault, all_faults};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -22,65 +25,6 @@ const HEALS: &str = "a snapshot heals it";
 
 /// Text in a table that no checker looks at, and nothing else writes.
 pub const BALLAST: &str = "0ballast";
-
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    KillApplication,
-    KillReaders,
-    KillServer(&'static str),
-    KillAll,
-    StopApplication,
-    StopServer(&'static str),
-    Network(Network),
-    /// An operation of the disk fails, once.
-    Disk(&'static str),
-    /// One that writes fails for a while: no space.
-    Full(&'static str),
-    DamagedByte,
-    ForeignHeader,
-    Checkpoint,
-}
-
-fn all_faults() -> Vec<Fault> {
-    let mut all = vec![
-        Fault::KillApplication,
-        Fault::KillReaders,
-        Fault::KillAll,
-        Fault::StopApplication,
-        Fault::DamagedByte,
-        Fault::ForeignHeader,
-        Fault::Checkpoint,
-    ];
-    all.extend(NETWORK.map(Fault::Network));
-    for side in SIDES {
-        all.extend([
-            Fault::KillServer(side),
-            Fault::StopServer(side),
-            Fault::Disk(side),
-            Fault::Full(side),
-        ]);
-    }
-    all
-}
-
-impl Fault {
-    fn name(self) -> String {
-        match self {
-            Fault::KillApplication => "kill -9 of the application".to_owned(),
-            Fault::KillReaders => "kill -9 of all readers".to_owned(),
-            Fault::KillServer(side) => format!("kill -9 of the {side}"),
-            Fault::KillAll => "kill -9 of all at once".to_owned(),
-            Fault::StopApplication => "SIGSTOP of the application".to_owned(),
-            Fault::StopServer(side) => format!("SIGSTOP of the {side}"),
-            Fault::Network(fault) => fault.name().to_owned(),
-            Fault::Disk(side) => format!("disk: an operation of the {side} fails"),
-            Fault::Full(side) => format!("disk: no space for the {side}"),
-            Fault::DamagedByte => "a byte of the copy damaged".to_owned(),
-            Fault::ForeignHeader => "a foreign wal-index header on the copy".to_owned(),
-            Fault::Checkpoint => "a checkpoint by a reader of the copy".to_owned(),
-        }
-    }
-}
 
 struct Storm {
     site: Site,

@@ -3,9 +3,10 @@
 use crate::observe::{cpu_seconds, descriptors, file_mib, memory_mib, threads, wal_of};
 use crate::series::Series;
 use crate::shared::{Shared, lock};
-use crate::site::{Watched, version_in};
+use crate::site::Watched;
 use crate::support::history::last_done;
 use crate::support::shadow;
+use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -185,4 +186,18 @@ fn directory_mib(path: &Path) -> f64 {
         false => file_mib(&path),
     };
     entries.map(|entry| size(entry.path())).sum()
+}
+
+/// The version that a reader who comes now sees.
+pub fn version_in(db: &Path) -> Result<u64, String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let read = || -> rusqlite::Result<u64> {
+        let conn = Connection::open_with_flags(db, flags)?;
+        conn.busy_timeout(Duration::from_secs(5))?;
+        conn.query_row("SELECT version FROM meta WHERE id = 1", [], |row| {
+            row.get::<_, i64>(0)
+        })
+        .map(i64::cast_unsigned)
+    };
+    read().map_err(|e| e.to_string())
 }
