@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 /// The intervals of its looks at the log, of its uploads and of the copy's looks at these: a second each by default. With 5 and
 /// 1 ms a row was seen no sooner, since each upload and each update of the copy ends with fsync.
 const INTERVAL: &str = "10ms";
-/// A start that takes longer is a failure.
-const READY: Duration = Duration::from_secs(120);
+/// A first upload that takes longer is a failure.
+const READY: Duration = Duration::from_secs(600);
 
 /// What readers open.
 #[derive(Clone, Copy, PartialEq, Eq)]
