@@ -9,6 +9,7 @@ use crate::sums::Sums;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 /// A database file in the making.
 pub struct FreshSeed {
@@ -17,7 +18,7 @@ pub struct FreshSeed {
     page_size: u32,
     sums: Sums,
     unsynced: u64,
-    write_out: SyncSender<()>,
+    write_out: WriteOut,
 }
 
 /// Writing out begins early, in steps, so that the sync at the end does not wait for a gigabyte.
@@ -37,7 +38,7 @@ impl FreshSeed {
             file.set_access("seed.mode", mode, group)?;
         }
         let sums = Sums::create(directory, page_size)?;
-        let write_out = write_out_thread(file.try_clone("seed.clone")?);
+        let write_out = WriteOut::begin(file.try_clone("seed.clone")?);
         Ok(FreshSeed {
             file,
             temporary,
@@ -68,8 +69,7 @@ impl FreshSeed {
         self.unsynced += (pages.list.len() * size) as u64;
         if self.unsynced >= WRITE_OUT {
             self.unsynced = 0;
-            // If it is still busy with the step before, this one joins the next.
-            let _ = self.write_out.try_send(());
+            self.write_out.step();
         }
         Ok(())
     }
@@ -145,13 +145,84 @@ fn run_length(pages: &[PageAt], size: usize) -> usize {
     1 + pages.windows(2).take_while(|w| follows(w)).count()
 }
 
-fn write_out_thread(file: File) -> SyncSender<()> {
-    let (sender, receiver) = sync_channel(1);
-    std::thread::spawn(move || {
-        while receiver.recv().is_ok() {
-            // Only for speed: the sync that counts is the one at the end, and it reports the error.
-            let _ = file.sync_data("seed.write-out");
+/// A thread that writes out what is there so far, and has a descriptor of the file for it. Dropping this closes that
+/// descriptor and waits for it: closed later it would take the locks of the connections that SQLite has opened on the file by
+/// then (POSIX drops all of a process's locks on a file with the first descriptor that it closes).
+struct WriteOut {
+    steps: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WriteOut {
+    fn begin(file: File) -> WriteOut {
+        let (steps, receiver) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            while receiver.recv().is_ok() {
+                // Only for speed: the sync that counts is the one at the end, and it reports the error.
+                let _ = file.sync_data("seed.write-out");
+            }
+        });
+        WriteOut {
+            steps: Some(steps),
+            thread: Some(thread),
         }
-    });
-    sender
+    }
+
+    /// Writes out soon. If it is still busy with the step before, this one joins the next.
+    fn step(&self) {
+        if let Some(steps) = &self.steps {
+            let _ = steps.try_send(());
+        }
+    }
+}
+
+impl Drop for WriteOut {
+    fn drop(&mut self) {
+        // It ends when nobody can ask any more.
+        self.steps = None;
+        if let Some(thread) = self.thread.take() {
+            // It panics nowhere, and if it did, its descriptor is closed all the same.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    /// Descriptors of this process that lead to `path`.
+    fn descriptors(path: &Path) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").expect("the descriptors");
+        all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .filter(|leads_to| leads_to == path)
+            .count()
+    }
+
+    #[test]
+    fn nothing_has_the_file_open_once_it_has_its_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let bytes = Bytes::from(vec![7; 1 << 20]);
+        for n in 0..4 {
+            let path = directory.path().join(format!("{n}.db"));
+            let mut seed =
+                FreshSeed::begin(&path, directory.path(), 4096, 0o600).expect("it begins");
+            for part in 0..33 {
+                let list = (0..256).map(|i| PageAt {
+                    pgno: part * 256 + i + 1,
+                    at: i as usize * 4096,
+                });
+                let pages = Pages {
+                    bytes: bytes.clone(),
+                    list: list.collect(),
+                };
+                seed.append(&pages).expect("it is written");
+            }
+            seed.finish(&path, 33 * 256, 0).expect("it is whole");
+            let path = path.canonicalize().expect("it is there");
+            assert_eq!(descriptors(&path), 0, "at the {n}th");
+            std::fs::remove_file(path).expect("it goes");
+        }
+    }
 }
