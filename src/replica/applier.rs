@@ -4,7 +4,7 @@ use super::checkpointer::{Checkpointer, Done};
 use super::copy::CopyView;
 use super::error::ApplyError;
 use super::follow::Request;
-use super::house::note_done;
+use super::house::{make_durable, note_done};
 use super::local::{Local, LocalError, PageRef};
 use super::machine::{Action, Machine, Pages, StreamError};
 use super::open::{OpenError, Opened, open_local};
@@ -108,7 +108,8 @@ impl Applier {
             applier.machine = Machine::new(mark, proven);
             applier.adopt(*local)?;
             if let (Some(mark), true) = (mark, proven) {
-                if published == Some(mark) {
+                let whole = |local: &Local| local.log().damage().is_none();
+                if published == Some(mark) && applier.local.as_ref().is_some_and(whole) {
                     applier.shared.note_durable(mark.point.position);
                 }
                 applier.shared.applied(&mark.point, false);
@@ -353,7 +354,7 @@ impl Applier {
         }
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.reopen();
-            checkpointer.sync(mark);
+            make_durable(local, checkpointer, mark, &self.shared);
         }
         Ok(())
     }
@@ -401,8 +402,10 @@ impl Applier {
     pub fn close(mut self) {
         self.disconnected();
         let mark = self.machine.local().filter(|_| self.machine.is_proven());
-        if let (Some(mut checkpointer), Some(mark)) = (self.checkpointer.take(), mark) {
-            checkpointer.sync(mark);
+        if let (Some(mut checkpointer), Some(mark), Some(local)) =
+            (self.checkpointer.take(), mark, &self.local)
+        {
+            make_durable(local, &mut checkpointer, mark, &self.shared);
         }
         // The checkpointer is gone, and with it all that it had to do.
         for done in self.done.1.try_iter() {

@@ -3,6 +3,8 @@
 use super::applier::Applier;
 use super::checkpointer::{Checkpointer, Done};
 use super::error::ApplyError;
+use super::local::Local;
+use super::record::Mark;
 use super::shared::Shared;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -42,7 +44,7 @@ impl Applier {
                 && self.shared.durable() != Some(mark.point.position)
             {
                 self.last_sync = Instant::now();
-                checkpointer.sync(mark);
+                make_durable(local, checkpointer, mark, &self.shared);
             }
             if at_rest {
                 let shared = self.shared.clone();
@@ -89,6 +91,26 @@ impl Applier {
             local.rest();
         }
     }
+}
+
+/// Orders that the state `mark`, whose frames are all written, be made durable; not while the log is damaged, since a
+/// recovery would end at the damage.
+pub(super) fn make_durable(
+    local: &Local,
+    checkpointer: &mut Checkpointer,
+    mark: Mark,
+    shared: &Shared,
+) {
+    let damage = local.log().damage();
+    if damage.is_none() {
+        checkpointer.sync(mark);
+    }
+    let fault = damage.map(|what| {
+        format!(
+            "the local log is damaged ({what}): nothing more becomes durable before readers let it begin anew"
+        )
+    });
+    shared.note_fault("damage", fault);
 }
 
 /// Takes note of what was done.

@@ -2,7 +2,8 @@
 
 use crate::disk::{self, File};
 use crate::format::wal::{
-    Cksum, FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size, seal_frame,
+    Cksum, FRAME_HEADER_SIZE, FrameScanner, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size,
+    seal_frame,
 };
 use crate::format::walindex::IndexHeader;
 use std::path::Path;
@@ -27,6 +28,8 @@ pub struct Log {
     committed_cksum: Cksum,
     next: u32,
     cksum: Cksum,
+    /// What is wrong in a log that readers use all the same: they go by the wal-index.
+    damage: Option<String>,
     buffer: Vec<u8>,
 }
 
@@ -43,7 +46,17 @@ impl Log {
         let on_disk = (read == WAL_HEADER_SIZE)
             .then(|| WalHeader::parse(&bytes).ok())
             .flatten();
-        let live = on_disk.filter(|h| index.mx_frame > 0 && h.salt == index.salt);
+        let on_disk_is_live = on_disk.is_some_and(|h| h.salt == index.salt);
+        let live = (index.mx_frame > 0).then(|| match on_disk.filter(|_| on_disk_is_live) {
+            Some(header) => header,
+            // Damaged, under readers who find their frames by the wal-index: none of them may be written over.
+            None => WalHeader {
+                big_endian: index.big_endian,
+                ..WalHeader::new(index.page_size, 0, index.salt)
+            },
+        });
+        let damage = (live.is_some() && !on_disk_is_live)
+            .then(|| "its header is not the one that the wal-index is of".to_owned());
         let sequence = on_disk.map_or(0, |h| h.sequence.wrapping_add(1));
         let header = live.unwrap_or_else(|| {
             WalHeader::new(page_size, sequence, fresh_salt(on_disk.map(|h| h.salt)))
@@ -62,8 +75,43 @@ impl Log {
             committed_cksum: cksum,
             next: committed,
             cksum,
+            damage,
             buffer: Vec::new(),
         })
+    }
+
+    /// Follows the chain of checksums over the frames that are visible. `page` is called with each page that they hold, by
+    /// frame; what it holds is not what was written where the chain breaks, which [`Log::damage`] tells from then on.
+    pub fn verify<E: From<disk::DiskError>>(
+        &mut self,
+        mut page: impl FnMut(u32, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut bytes = vec![0; FRAME_HEADER_SIZE + self.header.page_size as usize];
+        let mut cksum = self.header.cksum;
+        for frame in 1..=self.committed {
+            let offset = frame_offset(self.header.page_size, frame);
+            self.file.read_exact_at("wal.read", &mut bytes, offset)?;
+            if self.damage.is_none() {
+                match FrameScanner::new(&self.header, cksum, &bytes).next() {
+                    Some(read) => cksum = read.cksum_after,
+                    None => {
+                        self.damage =
+                            Some(format!("its chain of checksums breaks at frame {frame}"))
+                    }
+                }
+            }
+            page(frame, &mut bytes[FRAME_HEADER_SIZE..])?;
+        }
+        if self.damage.is_none() && self.committed > 0 && cksum != self.committed_cksum {
+            self.damage = Some("its last frame is not the one that the wal-index is of".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What is wrong with it; `None` once it has begun anew. Whoever recovers the wal-index from a log that is damaged finds
+    /// nothing behind the damage: what is written there is not durable.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
     }
 
     /// The file, for its syncs.
@@ -186,6 +234,7 @@ impl Log {
     pub fn restart(&mut self, header: WalHeader) {
         self.header = header;
         self.header_written = false;
+        self.damage = None;
         self.committed = 0;
         self.committed_cksum = header.cksum;
         self.abandon();

@@ -45,7 +45,7 @@ pub struct Policy {
     told: Option<Instant>,
     /// At the hard limit, and the stream was ended for it.
     held: bool,
-    /// The disk is full: a log that begins anew is what may make room, whatever its size.
+    /// The disk is full, or the log damaged: a log that begins anew is what may mend it, whatever its size.
     pressed: bool,
 }
 
@@ -89,6 +89,8 @@ impl Policy {
         if local.log().next() != frames {
             return Ok(false);
         }
+        // What comes behind the damage is not durable before the log begins anew.
+        self.pressed |= local.log().damage().is_some();
         let bytes = local.log().bytes();
         if bytes >= self.hard {
             match self.held {
@@ -106,7 +108,7 @@ impl Policy {
                 checkpointer.checkpoint();
                 self.next_try = now + times(TRY_INTERVAL, bytes, self.soft);
             } else if quiet {
-                if local.try_restart()? {
+                if local.try_restart(self.keep())? {
                     self.succeeded(shared);
                     return Ok(false);
                 }
@@ -130,6 +132,11 @@ impl Policy {
                 && missing < CHECKPOINT_BYTES
                 && !quiet
                 && local.log().bytes() < self.soft)
+    }
+
+    /// Bytes of the log's file that are kept when it begins anew: what it has again soon.
+    fn keep(&self) -> u64 {
+        self.soft.saturating_mul(2)
     }
 
     fn succeeded(&mut self, shared: &Shared) {
@@ -168,7 +175,7 @@ impl Policy {
                     // A reader holds an older state, which limits the checkpoint; its end is what this waits for.
                     wait(checkpointer, READER_WAIT);
                 }
-            } else if local.try_restart()? {
+            } else if local.try_restart(self.keep())? {
                 self.succeeded(shared);
                 return Ok(());
             } else {
@@ -198,7 +205,7 @@ impl Policy {
         let (frames, backfill) = local.backfill();
         if frames != backfill {
             checkpointer.checkpoint();
-        } else if local.try_restart()? {
+        } else if local.try_restart(self.keep())? {
             self.succeeded(shared);
             return Ok(());
         }

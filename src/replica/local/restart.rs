@@ -11,12 +11,13 @@ use crate::sys::LockKind::Exclusive;
 use std::path::Path;
 
 impl Local {
-    /// Begins the log at its start again, if all is checkpointed and no reader uses it. `false`: not now.
-    pub fn try_restart(&mut self) -> Result<bool> {
-        self.restart_with(self.page_size)
+    /// Begins the log at its start again, if all is checkpointed and no reader uses it. `false`: not now. A file of more than
+    /// `keep` bytes is emptied, so that what a reader once made it grow to is not kept for ever.
+    pub fn try_restart(&mut self, keep: u64) -> Result<bool> {
+        self.restart_with(self.page_size, keep)
     }
 
-    fn restart_with(&mut self, page_size: u32) -> Result<bool> {
+    fn restart_with(&mut self, page_size: u32, keep: u64) -> Result<bool> {
         let (frames, backfill) = self.backfill();
         let needed = frames > 0 || page_size != self.page_size;
         if self.log.next() != frames
@@ -26,7 +27,7 @@ impl Local {
         {
             return Ok(false);
         }
-        let done = self.restart_under_ckpt(page_size);
+        let done = self.restart_under_ckpt(page_size, keep);
         self.index.unlock(CKPT, Exclusive)?;
         let begun = done?;
         if begun {
@@ -37,7 +38,7 @@ impl Local {
         Ok(begun)
     }
 
-    fn restart_under_ckpt(&mut self, page_size: u32) -> Result<bool> {
+    fn restart_under_ckpt(&mut self, page_size: u32, keep: u64) -> Result<bool> {
         self.check_untouched()?;
         // A reader's own checkpoint may run at synchronous=OFF: what the log alone kept safe must be in the file first.
         self.db.sync_data("restart.sync-db")?;
@@ -60,7 +61,9 @@ impl Local {
         self.log.restart(header);
         self.page_size = page_size;
         let file = self.log.file();
-        let kept = file.len("wal.size").and_then(|len| match len > 256 << 20 {
+        // All of it and not its end: a power cut may bring the header of before back, which must find all of its frames or
+        // none.
+        let kept = file.len("wal.size").and_then(|len| match len > keep {
             true => file.set_len("wal.truncate", 0),
             false => Ok(()),
         });
@@ -79,7 +82,7 @@ impl Local {
         cookie_delta: u32,
     ) -> Result<bool> {
         self.abandon()?;
-        if page_size != self.page_size && !self.restart_with(page_size)? {
+        if page_size != self.page_size && !self.restart_with(page_size, 0)? {
             return Ok(false);
         }
         self.sums = Sums::create(directory, page_size)?;

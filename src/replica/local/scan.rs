@@ -18,16 +18,7 @@ impl Local {
     pub fn scan(&mut self, grew: &dyn Fn(u64)) -> Result<()> {
         let pages = self.page_count()?;
         let size = self.page_size as usize;
-        let mut in_log = HashSet::new();
-        let mut page = vec![0; size];
-        for frame in 1..=self.published.mx_frame {
-            let pgno = self.index.page_of(frame)?;
-            self.log.read_page(frame, &mut page)?;
-            if pgno <= pages {
-                in_log.insert(pgno);
-                self.enter(pgno, &mut page)?;
-            }
-        }
+        let in_log = self.scan_log(pages)?;
         let step = (1 << 20) / size;
         let mut buffer = vec![0; step * size];
         let mut first = 1;
@@ -60,14 +51,19 @@ impl Local {
         Ok(())
     }
 
-    fn enter(&mut self, pgno: u32, page: &mut [u8]) -> disk::Result<()> {
-        enter(
-            &mut self.sums,
-            &mut self.page1,
-            self.cookie_delta,
-            pgno,
-            page,
-        )
+    /// Enters the pages of the log into the table, and proves the log's chain. Returns the pages that it has.
+    fn scan_log(&mut self, pages: u32) -> Result<HashSet<u32>> {
+        let mut in_log = HashSet::new();
+        let delta = self.cookie_delta;
+        self.log.verify(|frame, page| {
+            let pgno = self.index.page_of(frame)?;
+            if pgno <= pages {
+                in_log.insert(pgno);
+                enter(&mut self.sums, &mut self.page1, delta, pgno, page)?;
+            }
+            Result::Ok(())
+        })?;
+        Ok(in_log)
     }
 
     /// Counts page 1 with another constant of the schema cookie, after [`Local::scan`].

@@ -4,6 +4,7 @@
 mod access;
 mod apply;
 mod at_once;
+mod damaged;
 mod faults;
 mod foreign;
 mod full;
