@@ -100,6 +100,20 @@ pub enum Follows {
     PageSizeDiffers,
 }
 
+impl Follows {
+    /// True if what the replica holds is of no history that the primary has (any more): positions here and there cannot be
+    /// compared, not even within one generation, whose last commits a power cut may have taken from the primary.
+    pub fn is_foreign(self) -> bool {
+        match self {
+            Follows::Resume | Follows::NewReplica | Follows::NotRetained => false,
+            Follows::OtherGeneration
+            | Follows::ReplicaAhead
+            | Follows::ChecksumDiffers
+            | Follows::PageSizeDiffers => true,
+        }
+    }
+}
+
 /// The first message.
 #[derive(Clone, Debug)]
 pub struct Hello {

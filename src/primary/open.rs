@@ -274,8 +274,10 @@ impl StreamHandle {
                     Phase::Pages(Copy::new(snapshot.file, self.page_size, pack), snapshot.pin);
             }
         }
+        // A position of another history would stand for one that the replica comes to much later.
+        let applied = start.position.filter(|_| !follows.is_foreign());
         self.shared
             .replicas
-            .connect(start, &self.session, self.state, &self.reason);
+            .connect(start, applied, &self.session, self.state, &self.reason);
     }
 }

@@ -59,8 +59,16 @@ impl Replicas {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stream begins. It is believed before older ones that nobody reported on, and once it is reported on before all.
-    pub fn connect(&self, start: &StreamStart, session: &str, state: DatabaseState, reason: &str) {
+    /// A stream begins, of a replica whose readers see `applied`. It is believed before older ones that nobody reported on,
+    /// and once it is reported on before all.
+    pub fn connect(
+        &self,
+        start: &StreamStart,
+        applied: Option<Position>,
+        session: &str,
+        state: DatabaseState,
+        reason: &str,
+    ) {
         let mut entries = self.entries();
         if entries.len() >= REMEMBERED && !entries.contains_key(&start.replica_id) {
             let left = entries
@@ -83,7 +91,7 @@ impl Replicas {
             reason: reason.to_owned(),
             sent: None,
             received: None,
-            applied: start.position,
+            applied,
             // What readers see may be newer than what the disk holds: the replica will tell.
             durable: None,
             bytes_sent: 0,
@@ -234,6 +242,15 @@ mod tests {
         }
     }
 
+    fn connect(
+        replicas: &Replicas,
+        applied: Option<Position>,
+        session: &str,
+        state: DatabaseState,
+    ) {
+        replicas.connect(&start(applied), applied, session, state, "");
+    }
+
     fn only(replicas: &Replicas) -> ReplicaStatus {
         let mut list = replicas.list("db", &Hub::new());
         assert_eq!(list.len(), 1);
@@ -243,8 +260,8 @@ mod tests {
     #[test]
     fn a_request_that_comes_late_does_not_hide_the_stream_that_is_read() {
         let replicas = Replicas::default();
-        replicas.connect(&start(at(50)), "read", DatabaseState::Streaming, "");
-        replicas.connect(&start(at(40)), "late", DatabaseState::CatchingUp, "");
+        connect(&replicas, at(50), "read", DatabaseState::Streaming);
+        connect(&replicas, at(40), "late", DatabaseState::CatchingUp);
         let told = replicas.progress(&report("read", at(60)));
         assert!(told.is_ok(), "{told:?}");
         assert_eq!(only(&replicas).applied, at(60));
@@ -254,17 +271,17 @@ mod tests {
         assert_eq!(only(&replicas).state, DatabaseState::Disconnected);
         assert!(replicas.progress(&report("late", at(70))).is_err());
         // Later still, with nothing more to report from the one that is read.
-        replicas.connect(&start(at(60)), "read", DatabaseState::Streaming, "");
+        connect(&replicas, at(60), "read", DatabaseState::Streaming);
         let told = replicas.progress(&report("read", at(60)));
         assert!(told.is_ok(), "{told:?}");
-        replicas.connect(&start(at(40)), "later", DatabaseState::CatchingUp, "");
+        connect(&replicas, at(40), "later", DatabaseState::CatchingUp);
         assert_eq!(only(&replicas).applied, at(60));
     }
 
     #[test]
     fn what_a_replica_asks_from_is_not_believed_to_be_durable() {
         let replicas = Replicas::default();
-        replicas.connect(&start(at(50)), "first", DatabaseState::Streaming, "");
+        connect(&replicas, at(50), "first", DatabaseState::Streaming);
         assert_eq!(only(&replicas).applied, at(50));
         assert_eq!(only(&replicas).durable, None);
         let told = replicas.progress(&report("first", at(30)));

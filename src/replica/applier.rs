@@ -199,6 +199,7 @@ impl Applier {
 
     fn act(&mut self, action: Action) -> Result<(), ApplyError> {
         match action {
+            Action::Greeted { position, clock_us } => self.shared.greeted(position, clock_us),
             Action::Seen { position, clock_us } => self.shared.seen(position, clock_us),
             Action::BeginSnapshot {
                 page_size,

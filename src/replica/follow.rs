@@ -123,6 +123,7 @@ pub async fn run(follower: Follower, cancel: CancellationToken) {
     let mut turns = Turns::default();
     while !cancel.is_cancelled() {
         let began = Instant::now();
+        let holds = shared.holds();
         let session = cancel.child_token();
         shared.set_session(session.clone());
         let stream = async {
@@ -138,6 +139,12 @@ pub async fn run(follower: Follower, cancel: CancellationToken) {
             break;
         };
         if is_next_due(&follower, &mut turns, &ended) {
+            continue;
+        }
+        if shared.holds() != holds {
+            // The local log had no room for more: what is waited for is room, and nothing on top of it. What the primary
+            // keeps for this replica is bounded.
+            backoff = FIRST_BACKOFF;
             continue;
         }
         if began.elapsed() > LONGEST_BACKOFF {
@@ -329,6 +336,7 @@ async fn receive(
                 // Three missed heartbeats, and then some: the primary or the way to it is gone.
                 silence = Duration::from_millis(u64::from(hello.heartbeat_ms) * 4)
                     .max(Duration::from_secs(4));
+                shared.note_follows(hello.follows);
                 let ids = (replica_id.to_owned(), hello.session_id.clone());
                 tokio::spawn(report(
                     shared.clone(),

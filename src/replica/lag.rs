@@ -43,6 +43,23 @@ impl Lag {
         i64::try_from(now.duration_since(self.origin).as_micros()).unwrap_or(i64::MAX)
     }
 
+    /// A stream begins, and the primary said that it is at `position`. It may be behind what it once said: a power cut took
+    /// commits from it, or its files were restored.
+    pub fn greeted(&mut self, position: Position, clock_us: i64, now: Instant) {
+        if self.upstream.is_some_and(|before| position < before) {
+            self.upstream = None;
+            // It was of what the primary has no more.
+            self.behind_since_us = None;
+        }
+        self.seen(position, clock_us, now);
+    }
+
+    /// What readers see is of no history that the primary has: how far it is behind is known again with the next
+    /// [`Lag::applied`].
+    pub fn forget_applied(&mut self) {
+        self.applied = None;
+    }
+
     /// The primary said that it is at `position` when its clock was `clock_us`.
     pub fn seen(&mut self, position: Position, clock_us: i64, now: Instant) {
         if now.duration_since(self.window_began) > WINDOW {
@@ -161,6 +178,37 @@ mod tests {
         lag.applied(at(200), hour + 1_000_000, ms(1250));
         assert_eq!(lag.lag_seconds(ms(1300)), 0.0);
         assert!((lag.staleness_seconds(ms(3250)) - 2.0).abs() < 0.002);
+    }
+
+    #[test]
+    fn a_primary_that_lost_commits_is_where_it_says() {
+        let start = Instant::now();
+        let mut lag = Lag::new(start);
+        lag.seen(at(500), 1, start);
+        lag.applied(at(500), 1, start);
+        assert!(lag.is_level());
+        // It comes back without its last commits, and goes on with others.
+        lag.greeted(at(300), 2, start);
+        assert_eq!(lag.upstream(), Some(at(300)));
+        lag.forget_applied();
+        assert!(!lag.is_level(), "what is seen here is of no history there");
+        lag.applied(at(300), 2, start);
+        assert!(lag.is_level());
+        lag.seen(at(400), 3, start);
+        assert!(!lag.is_level());
+        lag.applied(at(400), 3, start);
+        assert!(lag.is_level());
+    }
+
+    #[test]
+    fn a_stream_that_begins_anew_does_not_shorten_the_lag() {
+        let start = Instant::now();
+        let mut lag = Lag::new(start);
+        lag.applied(at(100), 1_000_000, start);
+        lag.seen(at(200), 1_000_000, start);
+        let later = start + Duration::from_secs(5);
+        lag.greeted(at(300), 6_000_000, later);
+        assert!((lag.lag_seconds(later) - 5.0).abs() < 0.002);
     }
 
     #[test]

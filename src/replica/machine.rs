@@ -55,6 +55,13 @@ pub enum Action {
     Publish(Pages, Mark),
     /// Make the snapshot visible, if the checksum is right.
     EndSnapshot(Mark),
+    /// A stream begins: the primary is at this position, whatever it was at before, by this clock (µs since 1970).
+    Greeted {
+        /// Its position.
+        position: Position,
+        /// Its clock.
+        clock_us: i64,
+    },
     /// The primary is at this position by this clock (µs since 1970).
     Seen {
         /// Its position.
@@ -202,14 +209,14 @@ impl Machine {
         if hello.position.generation != hello.generation {
             return protocol("the hello names two generations");
         }
-        let seen = Action::Seen {
+        let greeted = Action::Greeted {
             position: hello.position,
             clock_us: hello.clock_us,
         };
         self.page_size = hello.page_size;
         if hello.follows != Follows::Resume {
             self.phase = Phase::AwaitSnapshot;
-            return Ok(vec![seen]);
+            return Ok(vec![greeted]);
         }
         let Some(mark) = self.local else {
             return protocol("it resumes a replica that has nothing");
@@ -231,7 +238,7 @@ impl Machine {
         self.log = mark.log;
         self.cksum = mark.point.frame_cksum.unwrap_or_default();
         self.phase = Phase::Wal;
-        Ok(vec![seen])
+        Ok(vec![greeted])
     }
 
     fn begin(&mut self, begin: &SnapshotBegin) -> Result<Vec<Action>> {

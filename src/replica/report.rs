@@ -23,22 +23,19 @@ pub(super) async fn report(
     let feed = async {
         let (mut told, mut before) = (None, 0);
         loop {
-            let (received, durable, apply_lag_seconds) = shared.progress();
-            let visible = (*applied.borrow_and_update()).map(|p| p.position);
+            applied.borrow_and_update();
+            let progress = shared.progress(&replica_id, &session_id);
+            let Progress {
+                received,
+                applied: visible,
+                durable,
+                ..
+            } = progress;
             let bytes = shared.bytes();
             let flows = std::mem::replace(&mut before, bytes) != bytes;
             let news = Some((received, visible, durable, bytes));
             if told != news {
                 told = news;
-                let progress = Progress {
-                    database: shared.config.upstream_database.clone(),
-                    replica_id: replica_id.clone(),
-                    session_id: session_id.clone(),
-                    received,
-                    applied: visible,
-                    durable,
-                    apply_lag_seconds,
-                };
                 if sender.send(progress).await.is_err() {
                     return;
                 }

@@ -4,9 +4,12 @@ use super::ReplicaConfig;
 use super::lag::Lag;
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
-use crate::model::{DatabaseState, DatabaseStatus, LogHolder, LongWork, Meters, Point, Role, Told};
+use crate::model::{
+    DatabaseState, DatabaseStatus, Follows, LogHolder, LongWork, Meters, Point, Progress, Role,
+    Told,
+};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -29,6 +32,8 @@ pub struct Shared {
     caught_up: watch::Sender<bool>,
     /// The local log has no room for more: no stream may run.
     held: watch::Sender<bool>,
+    /// How often that began.
+    holds: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -51,6 +56,8 @@ struct Inner {
     apply_lag_seconds: f64,
     /// What comes is the archive's, and how far the upstream is nobody has said yet.
     seeding: bool,
+    /// Readers see a state of a history that the primary does not have (any more): a snapshot is on its way.
+    is_foreign: bool,
 }
 
 /// Long work that is under way.
@@ -105,6 +112,7 @@ impl Shared {
             scrubs: 0,
             apply_lag_seconds: 0.0,
             seeding: false,
+            is_foreign: false,
         };
         Shared {
             config,
@@ -114,6 +122,7 @@ impl Shared {
             applied: watch::Sender::new(None),
             caught_up: watch::Sender::new(false),
             held: watch::Sender::new(false),
+            holds: AtomicU64::new(0),
             inner: Mutex::new(inner),
         }
     }
@@ -142,7 +151,14 @@ impl Shared {
 
     /// Whether the local log has no room for more. Only whoever applies says so.
     pub(super) fn set_held(&self, held: bool) {
-        self.held.send_replace(held);
+        if !self.held.send_replace(held) && held {
+            self.holds.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often the local log had no room for more.
+    pub(super) fn holds(&self) -> u64 {
+        self.holds.load(Ordering::Relaxed)
     }
 
     /// True while no stream may run.
@@ -171,6 +187,31 @@ impl Shared {
         self.look_level(&mut inner);
     }
 
+    /// A stream begins, and the primary says where it is.
+    pub fn greeted(&self, position: Position, clock_us: i64) {
+        let mut inner = self.lock();
+        if inner.seeding {
+            return;
+        }
+        inner.lag.greeted(position, clock_us, Instant::now());
+        self.look_level(&mut inner);
+    }
+
+    /// What follows in a stream that begins, which says whether the primary has the history of what readers see here.
+    pub(super) fn note_follows(&self, follows: Follows) {
+        let mut inner = self.lock();
+        match follows {
+            Follows::Resume => inner.is_foreign = false,
+            // Of a snapshot that is asked for again nothing can be told: the copy is given up already.
+            Follows::NewReplica | Follows::NotRetained => {}
+            _ => inner.is_foreign = follows.is_foreign(),
+        }
+        if inner.is_foreign {
+            inner.received = None;
+            inner.lag.forget_applied();
+        }
+    }
+
     /// What comes next is an archive's, and the upstream is asked after that: no position of it is the newest.
     pub(super) fn set_seeding(&self, seeding: bool) {
         self.lock().seeding = seeding;
@@ -178,18 +219,18 @@ impl Shared {
 
     /// Readers see this now. `streamed`: it came from the stream, not from the disk at the start.
     pub fn applied(&self, point: &Point, streamed: bool) {
-        {
-            let mut inner = self.lock();
-            let now = Instant::now();
-            inner.lag.applied(point.position, point.time_us, now);
-            if streamed {
-                inner.publications += 1;
-                if let Some(clock) = inner.lag.primary_clock_us(now) {
-                    inner.apply_lag_seconds = (clock - point.time_us).max(0) as f64 / 1e6;
-                }
+        let mut inner = self.lock();
+        let now = Instant::now();
+        inner.lag.applied(point.position, point.time_us, now);
+        if streamed {
+            inner.is_foreign = false;
+            inner.publications += 1;
+            if let Some(clock) = inner.lag.primary_clock_us(now) {
+                inner.apply_lag_seconds = (clock - point.time_us).max(0) as f64 / 1e6;
             }
-            self.look_level(&mut inner);
         }
+        self.look_level(&mut inner);
+        // Within the lock: whoever makes a report finds either both of before or both of now.
         self.applied.send_replace(Some(*point));
     }
 
@@ -348,10 +389,25 @@ impl Shared {
         self.lock().durable
     }
 
-    /// What a progress report says: received, durable, seconds from capture to visibility.
-    pub fn progress(&self) -> (Option<Position>, Option<Position>, f64) {
+    /// What the primary is told of this replica, for the stream `session_id`. Positions of a history that it does not have
+    /// are not named: those of its own that come after may be smaller, and within one stream they must not go back.
+    pub fn progress(&self, replica_id: &str, session_id: &str) -> Progress {
         let inner = self.lock();
-        (inner.received, inner.durable, inner.apply_lag_seconds)
+        let applied = (*self.applied.borrow()).map(|point| point.position);
+        let known = |position: Option<Position>| position.filter(|_| !inner.is_foreign);
+        // Of another history as well, until the first sync of what replaced it.
+        let durable = inner
+            .durable
+            .filter(|d| applied.is_none_or(|a| *d <= a || d.generation != a.generation));
+        Progress {
+            database: self.config.upstream_database.clone(),
+            replica_id: replica_id.to_owned(),
+            session_id: session_id.to_owned(),
+            received: known(inner.received),
+            applied: known(applied),
+            durable: known(durable),
+            apply_lag_seconds: inner.apply_lag_seconds,
+        }
     }
 
     /// What readers see.

@@ -81,7 +81,7 @@ impl Take {
         let mut taken = Taken::Nothing;
         for action in self.machine.step(message)? {
             match action {
-                Action::Seen { .. } => {}
+                Action::Greeted { .. } | Action::Seen { .. } => {}
                 Action::BeginSnapshot {
                     page_size,
                     page_count,

@@ -109,7 +109,7 @@ impl Copy {
                 assert!(self.seeding, "no snapshot began");
                 mark
             }
-            Action::Seen { .. } => return,
+            Action::Greeted { .. } | Action::Seen { .. } => return,
         };
         // As a replica does: what is not proven does not become visible, and the stream ends.
         let mut pages = match self.seeding {

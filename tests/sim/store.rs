@@ -98,6 +98,7 @@ impl Store {
 
     fn act(&mut self, action: Action) -> Result<(), Failed> {
         match action {
+            Action::Greeted { position, clock_us } => self.shared.greeted(position, clock_us),
             Action::Seen { position, clock_us } => self.shared.seen(position, clock_us),
             Action::BeginSnapshot {
                 page_size,

@@ -10,6 +10,7 @@ mod foreign;
 mod full;
 mod held;
 mod queue;
+mod room;
 mod stream;
 
 use super::ReplicaConfig;

@@ -21,6 +21,7 @@ fn describe(action: &Action) -> String {
             )
         }
         Action::EndSnapshot(mark) => format!("end snapshot at {:x}", mark.point.position.offset),
+        Action::Greeted { position, .. } => format!("greeted {:x}", position.offset),
         Action::Seen { position, .. } => format!("seen {:x}", position.offset),
     }
 }
@@ -59,7 +60,7 @@ fn a_new_replica_takes_a_snapshot_and_goes_on() {
     let snapshot = script(&mut machine, source.snapshot());
     assert_eq!(
         snapshot,
-        "seen 1078\nbegin snapshot, pages of 1024\nappend [1]\nappend [1 2]\nappend [2]\nend snapshot at 1078\n"
+        "greeted 1078\nbegin snapshot, pages of 1024\nappend [1]\nappend [1 2]\nappend [2]\nend snapshot at 1078\n"
             .replace("1078", &format!("{:x}", 32 + 3 * 1048))
     );
     let mark = machine.local().expect("a mark");
@@ -69,7 +70,7 @@ fn a_new_replica_takes_a_snapshot_and_goes_on() {
     let end = format!("{:x}", 32 + 4 * 1048);
     assert_eq!(
         lines,
-        format!("seen {end}\nseen {end}\npublish [2] at {end}\n")
+        format!("greeted {end}\nseen {end}\npublish [2] at {end}\n")
     );
 }
 
