@@ -190,7 +190,6 @@ impl Drop for WriteOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     /// Descriptors of this process that lead to `path`.
     fn descriptors(path: &Path) -> usize {
@@ -201,28 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_the_file_open_once_it_has_its_name() {
+    fn the_thread_that_writes_out_has_the_file_open_no_longer_than_it_is_wanted() {
         let directory = tempfile::tempdir().expect("a directory");
-        let bytes = Bytes::from(vec![7; 1 << 20]);
-        for n in 0..4 {
-            let path = directory.path().join(format!("{n}.db"));
-            let mut seed =
-                FreshSeed::begin(&path, directory.path(), 4096, 0o600).expect("it begins");
-            for part in 0..33 {
-                let list = (0..256).map(|i| PageAt {
-                    pgno: part * 256 + i + 1,
-                    at: i as usize * 4096,
-                });
-                let pages = Pages {
-                    bytes: bytes.clone(),
-                    list: list.collect(),
-                };
-                seed.append(&pages).expect("it is written");
-            }
-            seed.finish(&path, 33 * 256, 0).expect("it is whole");
-            let path = path.canonicalize().expect("it is there");
-            assert_eq!(descriptors(&path), 0, "at the {n}th");
-            std::fs::remove_file(path).expect("it goes");
+        let path = directory.path().join("seed.tmp");
+        let file = File::create("seed.create", &path, 0o600).expect("a file");
+        let path = path.canonicalize().expect("it is there");
+        for round in 0..50 {
+            let write_out = WriteOut::begin(file.try_clone("seed.clone").expect("a clone"));
+            write_out.step();
+            assert_eq!(descriptors(&path), 2);
+            drop(write_out);
+            assert_eq!(descriptors(&path), 1, "in round {round}");
         }
     }
 }
