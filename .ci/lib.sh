@@ -22,6 +22,7 @@ fi
 passed=0
 failed=0
 times=()
+failures=()
 
 # Reads what cargo's, Python's and Node's test runners print, and answers "passed failed skipped".
 count_results() {
@@ -41,6 +42,19 @@ count_results() {
         /^# skipped [0-9]+$/ { skipped += $3 }
         END { print passed + 0, failed + 0, skipped + 0 }
     ' "$1"
+}
+
+# What failed in a log, and how: of a run whose middle is cut off, its end must tell. Without a test's name, the end of it.
+explain_failure() {
+    awk '
+        function keep(line) { if (kept < 60) { print "  " line; kept++ } }
+        /^test .* \.\.\. FAILED$/ || /^not ok / || / panicked at / { keep($0); rest = 4; next }
+        # unittest: everything from the first failure to the count.
+        /^(ERROR|FAIL): / { report = 1 }
+        /^Ran [0-9]+ tests? in / { report = 0 }
+        report || rest-- > 0 { keep($0) }
+        END { exit kept == 0 }
+    ' "$1" || tail --lines=30 "$1" | sed 's/^/  /'
 }
 
 # suite NAME COMMAND...: runs a command to its end, at the latest until the deadline, and counts what it says.
@@ -72,6 +86,9 @@ suite() {
     if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
         printf '\n##### %s: stopped, the time was up #####\n' "$name"
     fi
+    if [ "$bad" -gt 0 ]; then
+        failures+=("$(printf '=== failed in %s:\n' "$name" && explain_failure "$log")")
+    fi
     passed=$((passed + good))
     failed=$((failed + bad))
     times+=("$(printf '%-10s %4d s  %d passed, %d failed (exit %d)' "$name" $((SECONDS - began)) "$good" "$bad" "$status")")
@@ -80,6 +97,9 @@ suite() {
 
 # The times of all suites, and the line that counts. Fails if anything failed.
 finish() {
+    if [ ${#failures[@]} -gt 0 ]; then
+        printf '\n%s\n' "${failures[@]}"
+    fi
     printf '\n=== times, %d s in all, WALCAST_SEED=%s\n' "$SECONDS" "$WALCAST_SEED"
     printf '%s\n' "${times[@]}"
     printf '%d passed, %d failed\n' "$passed" "$failed"
