@@ -11,7 +11,7 @@ use super::open::{OpenError, Opened, open_local};
 use super::record::{Durable, Mark, Record};
 use super::seed::FreshSeed;
 use super::shared::Shared;
-use crate::disk::{self, File};
+use crate::disk;
 use crate::model::Message;
 use crate::ownership;
 use crate::sqlite::WalIndex;
@@ -66,7 +66,14 @@ impl Applier {
         let size = disk::metadata("db.stat", path).map_or(0, |m| m.len());
         shared.work_began("verification", size);
         let grew = |bytes| shared.work_grew(bytes);
-        let opened = open_local(path, &directory, &mut record, durable.mark(), &grew);
+        let opened = open_local(
+            path,
+            shared.raw_file(),
+            &directory,
+            &mut record,
+            durable.mark(),
+            &grew,
+        );
         shared.work_ended();
         let opened = opened?;
         if let Opened::Nothing = opened {
@@ -339,7 +346,7 @@ impl Applier {
             durable.note(mark)?;
         }
         // Before SQLite opens it, and kept: see the trap in `disk`.
-        let db = File::open_rw("db.open", &path)?;
+        let db = self.shared.raw_file()?;
         let mut local = Local::attach(&path, db, &self.directory, mark.point.page_size, delta)?;
         local.adopt(sums, page1);
         self.adopt(local)
@@ -380,7 +387,8 @@ impl Applier {
         ))?;
         local.check_untouched()?;
         let (frames, _) = local.backfill();
-        let view = CopyView::hold(index, mark.point, self.record.cookie_delta)?;
+        let raw = self.shared.raw_file()?;
+        let view = CopyView::hold(index, raw, mark.point, self.record.cookie_delta)?;
         if view.frames() != frames {
             let what = "its log changed while it was looked at".to_owned();
             return Err(LocalError::Foreign { path: path(), what }.into());

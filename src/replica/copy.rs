@@ -1,13 +1,20 @@
 //! A replica's copy, read from beginning to end at one position, for verification and backups.
 
+use crate::disk::File;
 use crate::format::dbheader::{lock_page, to_primary};
 use crate::format::dbsum::page_hash;
 use crate::model::Point;
 use crate::sqlite::{View, ViewError, WalIndex};
+use std::sync::Arc;
 
 /// One state of the copy, held as an open read transaction holds it. Pages are the primary's.
 pub struct CopyView {
     view: View,
+    #[expect(
+        dead_code,
+        reason = "it is held, not read: closed before the view it would take the view's locks"
+    )]
+    raw: Arc<File>,
     point: Point,
     cookie_delta: u32,
 }
@@ -15,11 +22,13 @@ pub struct CopyView {
 impl CopyView {
     pub(super) fn hold(
         index: WalIndex,
+        raw: Arc<File>,
         point: Point,
         cookie_delta: u32,
     ) -> Result<CopyView, ViewError> {
         Ok(CopyView {
             view: View::hold(index)?,
+            raw,
             point,
             cookie_delta,
         })

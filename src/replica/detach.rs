@@ -3,11 +3,12 @@
 use super::local::LocalError;
 use super::open::{OpenError, Opened, open_local};
 use super::record::{Durable, Record};
-use crate::disk;
+use crate::disk::{self, File};
 use crate::format::position::Position;
 use crate::ownership::{self, OwnershipError};
 use crate::sqlite::checkpoint_connection;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Detaching failed; the replica is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +39,12 @@ pub fn detach_offline(path: &Path) -> Result<Option<Position>, DetachError> {
     let lock = ownership::take(&directory)?;
     let mut record = Record::open(&directory).map_err(OpenError::from)?;
     let durable = Durable::open(&directory)?.mark();
+    let db = File::open_rw("db.open", path).map(Arc::new);
     let Opened::Database {
         local,
         mark,
         proven,
-    } = open_local(path, &directory, &mut record, durable, &|_| {})?
+    } = open_local(path, db, &directory, &mut record, durable, &|_| {})?
     else {
         return Err(DetachError::Nothing(path.display().to_string()));
     };

@@ -6,6 +6,7 @@ use crate::disk::{self, File};
 use crate::format::dbheader::{DbHeader, HEADER_SIZE};
 use crate::sqlite::SqliteError;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What was found.
 pub enum Opened {
@@ -45,16 +46,17 @@ pub enum OpenError {
     Local(#[from] LocalError),
 }
 
-/// Opens the database at `path`. `durable` is the state that must at least be in it; `grew` hears of the bytes that were
-/// verified.
+/// Opens the database at `path`, of which `db` is a descriptor. `durable` is the state that must at least be in it; `grew`
+/// hears of the bytes that were verified.
 pub fn open_local(
     path: &Path,
+    db: disk::Result<Arc<File>>,
     directory: &Path,
     record: &mut Record,
     durable: Option<Mark>,
     grew: &dyn Fn(u64),
 ) -> Result<Opened, OpenError> {
-    let db = match File::open_rw("db.open", path) {
+    let db = match db {
         Ok(db) => db,
         Err(error) if error.is_missing() => return Ok(Opened::Nothing),
         Err(error) => return Err(error.into()),

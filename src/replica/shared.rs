@@ -2,6 +2,7 @@
 
 use super::ReplicaConfig;
 use super::lag::Lag;
+use crate::disk::{self, File};
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use crate::model::{
@@ -34,6 +35,8 @@ pub struct Shared {
     held: watch::Sender<bool>,
     /// How often that began.
     holds: AtomicU64,
+    /// The database file, see [`Shared::raw_file`].
+    raw: Mutex<Option<Arc<File>>>,
     inner: Mutex<Inner>,
 }
 
@@ -123,6 +126,7 @@ impl Shared {
             caught_up: watch::Sender::new(false),
             held: watch::Sender::new(false),
             holds: AtomicU64::new(0),
+            raw: Mutex::new(None),
             inner: Mutex::new(inner),
         }
     }
@@ -130,6 +134,24 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here panics half-way through a change that matters.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptor of the database file, opened before any connection of SQLite's. It is kept while whoever applies opens
+    /// the files anew: a state that is held for a copy may have a connection open, and the first descriptor that is closed
+    /// would take its locks (POSIX). One of a file that has no path any more is replaced.
+    pub(super) fn raw_file(&self) -> disk::Result<Arc<File>> {
+        let mut kept = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(raw) = kept.as_ref().filter(|raw| raw.is_current()) {
+            return Ok(Arc::clone(raw));
+        }
+        let raw = Arc::new(File::open_rw("db.open", &self.config.path)?);
+        *kept = Some(Arc::clone(&raw));
+        Ok(raw)
+    }
+
+    /// Nothing of the database is open here any more, but for states that are held.
+    pub(super) fn let_go(&self) {
+        *self.raw.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Makes the applier look around soon.

@@ -140,6 +140,7 @@ impl Worker {
     /// Now and not with the last handle to this: another process may want the files.
     fn let_go(&mut self) {
         self.applier = None;
+        self.shared.let_go();
         self.ownership = None;
     }
 

@@ -20,6 +20,7 @@ use room::Room;
 use std::collections::HashSet;
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Applying failed; [`LocalError::is_diverged`] tells whether a snapshot must heal it.
@@ -103,7 +104,7 @@ pub struct PageRef<'a> {
 pub struct Local {
     index: WalIndex,
     path: PathBuf,
-    db: File,
+    db: Arc<File>,
     log: Log,
     room: Room,
     published: IndexHeader,
@@ -119,7 +120,7 @@ impl Local {
     /// connection of this process, and stays open as long as this.
     pub fn attach(
         path: &Path,
-        db: File,
+        db: Arc<File>,
         directory: &Path,
         page_size: u32,
         cookie_delta: u32,
@@ -377,8 +378,8 @@ impl Local {
     /// True if the paths still lead to the files that are open here.
     pub fn check_files(&self) -> Result<()> {
         for (file, what) in [
-            (&self.db, "the database file"),
-            (self.log.file(), "the -wal file"),
+            (&*self.db, "the database file"),
+            (&**self.log.file(), "the -wal file"),
         ] {
             if !file.is_current() {
                 return Err(LocalError::Gone {
