@@ -4,8 +4,9 @@ use super::checkpointer::{Checkpointer, Done};
 use super::copy::CopyView;
 use super::error::ApplyError;
 use super::follow::Request;
+use super::gather::{Gathered, page_refs};
 use super::house::{make_durable, note_done};
-use super::local::{Local, LocalError, PageRef};
+use super::local::{Local, LocalError};
 use super::machine::{Action, Machine, Pages, StreamError};
 use super::open::{OpenError, Opened, open_local};
 use super::record::{Durable, Mark, Record};
@@ -37,6 +38,8 @@ pub struct Applier {
     pub(super) checkpointer: Option<Checkpointer>,
     pub(super) local: Option<Local>,
     seed: Seed,
+    /// Commits that are not visible yet.
+    gathered: Gathered,
     durable: Option<Durable>,
     pub(super) done: (Sender<Done>, Receiver<Done>),
     pub(super) policy: super::restart::Policy,
@@ -90,6 +93,7 @@ impl Applier {
             record,
             local: None,
             seed: Seed::None,
+            gathered: Gathered::default(),
             checkpointer: None,
             durable: Some(durable),
             done: channel(),
@@ -161,9 +165,28 @@ impl Applier {
         }
     }
 
-    /// Applies one message. After an error the stream must end; nothing half-done is left.
+    /// Takes one message. Its commit is visible after [`Applier::settle`], or before. After an error the stream must end;
+    /// nothing half-done is left.
+    pub fn take(&mut self, message: Message) -> Result<(), ApplyError> {
+        let result = self.try_message(message);
+        self.judge(result)
+    }
+
+    /// A message that nothing waits behind.
+    #[cfg(test)]
     pub fn message(&mut self, message: Message) -> Result<(), ApplyError> {
-        let result = self.try_message(message).and_then(|()| match self.unkept {
+        self.take(message)?;
+        self.settle()
+    }
+
+    /// Nothing more waits: makes visible what was taken.
+    pub fn settle(&mut self) -> Result<(), ApplyError> {
+        let result = self.publish_gathered();
+        self.judge(result)
+    }
+
+    fn judge(&mut self, result: Result<(), ApplyError>) -> Result<(), ApplyError> {
+        let result = result.and_then(|()| match self.unkept {
             0 => Ok(()),
             _ => self.keep_house(false),
         });
@@ -188,9 +211,10 @@ impl Applier {
             && self.local.as_ref().is_some_and(ready)
     }
 
-    /// As [`Applier::message`], without the work that may take long: the caller is a task. True if that work is due.
+    /// As [`Applier::take`] and [`Applier::settle`], without the work that may take long: the caller is a task. True if that work is due.
     pub fn message_at_once(&mut self, message: Message) -> Result<bool, ApplyError> {
         let result = self.try_message(message);
+        let result = result.and_then(|()| self.publish_gathered());
         if let Err(error) = &result {
             self.give_up_pending(error);
         }
@@ -205,6 +229,9 @@ impl Applier {
     }
 
     fn act(&mut self, action: Action) -> Result<(), ApplyError> {
+        if let Action::BeginSnapshot { .. } | Action::Append(_) | Action::EndSnapshot(_) = action {
+            self.publish_gathered()?;
+        }
         match action {
             Action::Greeted { position, clock_us } => self.shared.greeted(position, clock_us),
             Action::Seen { position, clock_us } => self.shared.seen(position, clock_us),
@@ -213,7 +240,11 @@ impl Applier {
                 page_count,
             } => self.begin_snapshot(page_size, page_count)?,
             Action::Append(pages) => self.append(&pages)?,
-            Action::Publish(pages, mark) => self.publish(&pages, mark)?,
+            Action::Publish(pages, mark) => {
+                if self.gathered.add(pages, mark) {
+                    self.publish_gathered()?;
+                }
+            }
             Action::EndSnapshot(mark) => self.end_snapshot(mark)?,
         }
         Ok(())
@@ -222,6 +253,7 @@ impl Applier {
     /// The stream ended. What was not published is forgotten.
     pub fn disconnected(&mut self) {
         self.seed = Seed::None;
+        self.gathered = Gathered::default();
         self.shared.work_ended();
         if let Some(local) = &mut self.local
             && let Err(error) = local.abandon()
@@ -294,10 +326,14 @@ impl Applier {
         Ok(())
     }
 
-    fn publish(&mut self, pages: &Pages, mark: Mark) -> Result<(), ApplyError> {
+    fn publish_gathered(&mut self) -> Result<(), ApplyError> {
+        let Some(mark) = self.gathered.mark() else {
+            return Ok(());
+        };
+        let gathered = std::mem::take(&mut self.gathered);
         let local = attached(&mut self.local, &self.shared)?;
         let record = &mut self.record;
-        let refs = page_refs(pages, local.page_size());
+        let refs = gathered.pages(local.page_size());
         let began = Instant::now();
         local.publish(&refs, &mark, || record.note_next(mark))?;
         let meters = &self.shared.meters;
@@ -305,7 +341,7 @@ impl Applier {
         meters.frames.add(refs.len() as u64);
         self.machine.published(mark);
         self.shared.applied(&mark.point, true);
-        self.after_publish(pages.bytes.len());
+        self.after_publish(gathered.bytes());
         Ok(())
     }
 
@@ -437,16 +473,4 @@ fn attached<'a>(
         }
         .into()
     })
-}
-
-fn page_refs(pages: &Pages, page_size: u32) -> Vec<PageRef<'_>> {
-    let size = page_size as usize;
-    pages
-        .list
-        .iter()
-        .map(|p| PageRef {
-            pgno: p.pgno,
-            page: &pages.bytes[p.at..p.at + size],
-        })
-        .collect()
 }

@@ -12,6 +12,7 @@ mod copy;
 mod detach;
 mod error;
 mod follow;
+mod gather;
 mod holders;
 mod house;
 mod lag;

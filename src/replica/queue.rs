@@ -97,6 +97,9 @@ impl Queue {
                     return;
                 }
             }
+            let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            worker.settle();
+            drop(worker);
             // Who queues something from here on finds the receiver and gets it a thread. What was queued since the last look
             // did not; a place that is only promised to somebody is not queued yet, and is not waited for.
             let idle = &mut *self.idle();

@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex, TryLockError};
 pub trait Work: Send {
     /// Does what is asked.
     fn command(&mut self, command: Command) -> Next;
+    /// Nothing more is asked now: what was put off for more is done.
+    fn settle(&mut self) {}
     /// Applies a message in the calling task, if it is small.
     fn at_once(&mut self, message: Message) -> AtOnce;
 }
@@ -78,7 +80,18 @@ impl Work for Worker {
         done
     }
 
+    fn settle(&mut self) {
+        let settled = self.applier.as_mut().map(Applier::settle);
+        if let Some(Err(error)) = settled {
+            self.failed(&error);
+            self.shared.end_session();
+        }
+    }
+
     fn command(&mut self, command: Command) -> Next {
+        if !matches!(command, Command::Message { .. }) {
+            self.settle();
+        }
         match command {
             Command::Begin(reply) => {
                 let _ = reply.send(self.begin());
@@ -213,7 +226,7 @@ impl Worker {
             return false;
         };
         self.shared.set_calm(false);
-        match applier.message(message) {
+        match applier.take(message) {
             Ok(()) => true,
             Err(error) => {
                 self.failed(&error);

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// A stream from where the replica is; true if it was taken to its end.
-fn stream(worker: &mut Worker, source: &Source) -> bool {
+fn stream(worker: &mut Worker, target: &Target, source: &Source) -> bool {
     let (reply, mut request) = oneshot::channel();
     worker.command(Command::Begin(reply));
     let Ok(Ok(request)) = request.try_recv() else {
@@ -25,6 +25,7 @@ fn stream(worker: &mut Worker, source: &Source) -> bool {
         None => source.snapshot(),
     };
     let session = CancellationToken::new();
+    target.shared.set_session(session.clone());
     for message in messages {
         worker.command(Command::Message {
             message,
@@ -32,6 +33,7 @@ fn stream(worker: &mut Worker, source: &Source) -> bool {
             permit: None,
         });
     }
+    worker.settle();
     !session.is_cancelled()
 }
 
@@ -57,7 +59,7 @@ fn it_stops_says_so_and_goes_on_once_the_content_is_proven() {
     source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT); INSERT INTO t(b) VALUES('one')");
     let target = Target::new();
     let mut worker = Worker::new(target.shared.clone());
-    assert!(stream(&mut worker, &source));
+    assert!(stream(&mut worker, &target, &source));
     assert!(*target.shared.caught_up().borrow());
     // Open to the end: closing it here would drop this process's locks.
     let shm = File::options()
@@ -67,7 +69,7 @@ fn it_stops_says_so_and_goes_on_once_the_content_is_proven() {
         .expect("the shared memory");
     publish_another_header(&shm);
     source.run("INSERT INTO t(b) VALUES('two')");
-    assert!(!stream(&mut worker, &source));
+    assert!(!stream(&mut worker, &target, &source));
     let status = target.shared.status();
     assert_eq!(status.state, DatabaseState::Disconnected);
     let reason = status.reason;
@@ -79,7 +81,7 @@ fn it_stops_says_so_and_goes_on_once_the_content_is_proven() {
     assert!(!*target.shared.caught_up().borrow(), "health");
     let reader = target.reader();
     assert_eq!(rows(&reader).len(), 1, "nothing of it is seen");
-    assert!(stream(&mut worker, &source));
+    assert!(stream(&mut worker, &target, &source));
     assert_eq!(rows(&reader), rows(&source.sql));
     assert_eq!(check(&reader), "ok");
     assert_eq!(target.shared.meters.checksum_failures.get(), 1);
@@ -105,7 +107,7 @@ fn a_state_that_is_held_keeps_its_locks_when_the_files_are_opened_anew() {
     source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT); INSERT INTO t(b) VALUES('one')");
     let target = Target::new();
     let mut worker = Worker::new(target.shared.clone());
-    assert!(stream(&mut worker, &source));
+    assert!(stream(&mut worker, &target, &source));
     let open = |path: &Path| {
         let file = File::options().read(true).write(true).open(path);
         // Never closed: that would drop this process's locks.
@@ -123,14 +125,14 @@ fn a_state_that_is_held_keeps_its_locks_when_the_files_are_opened_anew() {
     publish_another_header(shm);
     source.run("UPDATE t SET b = 'two'");
     assert!(
-        !stream(&mut worker, &source),
+        !stream(&mut worker, &target, &source),
         "another's header is not seen"
     );
     assert!(
         has_shared_lock(database),
         "the lock went with the files of before"
     );
-    assert!(stream(&mut worker, &source));
+    assert!(stream(&mut worker, &target, &source));
     drop(view);
     assert!(
         has_shared_lock(database),

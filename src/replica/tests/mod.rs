@@ -8,6 +8,7 @@ mod damaged;
 mod faults;
 mod foreign;
 mod full;
+mod gather;
 mod held;
 mod queue;
 mod room;
