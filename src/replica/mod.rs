@@ -30,6 +30,7 @@ mod shared;
 mod take;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod worker;
 
 pub use crate::sqlite::ViewError as CopyError;

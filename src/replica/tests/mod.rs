@@ -9,6 +9,7 @@ mod foreign;
 mod full;
 mod held;
 mod queue;
+mod recent;
 mod stream;
 
 use super::ReplicaConfig;
