@@ -37,6 +37,12 @@ pub enum BatchError {
         /// What is wrong.
         source: Lz4Error,
     },
+    /// It is packed against chunks before it, which are not here.
+    #[error("the log at {at} is packed for a replica's stream")]
+    Recent {
+        /// Where it begins.
+        at: Position,
+    },
     /// It has not the length that it says.
     #[error("the log at {at} is damaged: it has {got} bytes, not {due}")]
     Length {
@@ -136,6 +142,7 @@ impl Batch {
             Codec::None => self.content.extend_from_slice(&chunk.data),
             Codec::Lz4 => lz4::decompress(&chunk.data, MAX_CHUNK_CONTENT, &mut self.content)
                 .map_err(|source| BatchError::Packed { at, source })?,
+            Codec::Lz4Recent => return Err(BatchError::Recent { at }),
         }
         let got = (self.content.len() - before) as u64;
         if got != chunk.size() {

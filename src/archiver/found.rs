@@ -159,6 +159,7 @@ impl Found {
             replica_id: String::new(),
             replica_name: "archive".to_owned(),
             lz4: true,
+            recent: false,
             page_size: self.page_size,
             address: String::new(),
             transient: true,

@@ -146,6 +146,7 @@ async fn take(ctx: &Arc<Context>, scratch: &Scratch) -> Result<(Point, PathBuf),
         replica_name: format!("snapshot for archive {}", ctx.config.options.location),
         // It does not leave the process.
         lz4: false,
+        recent: false,
         page_size: 0,
         address: "127.0.0.1".to_owned(),
         transient: true,

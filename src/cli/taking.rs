@@ -33,6 +33,8 @@ impl Source {
             replica_id: format!("once-{id:016x}"),
             replica_name: host.unwrap_or_else(|| "once".to_owned()),
             lz4: true,
+            // It reads a snapshot, and leaves.
+            recent: false,
             page_size: 0,
             address: String::new(),
             transient: true,

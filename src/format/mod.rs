@@ -9,6 +9,7 @@ pub mod dbheader;
 pub mod dbsum;
 pub mod lz4;
 pub mod position;
+pub mod recent;
 pub mod time;
 pub mod wal;
 pub mod walindex;

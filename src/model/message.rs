@@ -12,6 +12,8 @@ pub enum Codec {
     None,
     /// One standard LZ4 frame.
     Lz4,
+    /// Packed against what the stream has sent, see [`recent`](crate::format::recent). Chunks alone, and on the wire alone.
+    Lz4Recent,
 }
 
 /// A replica's request.
@@ -31,6 +33,8 @@ pub struct StreamStart {
     pub replica_name: String,
     /// Whether it takes LZ4.
     pub lz4: bool,
+    /// Whether it also takes chunks packed against those before ([`Codec::Lz4Recent`]); of no meaning without LZ4.
+    pub recent: bool,
     /// Page size of its copy, 0 if it has none.
     pub page_size: u32,
     /// The peer's address as the server sees it (filled in by the server).

@@ -3,6 +3,7 @@
 use super::hold::Hold;
 use super::index::Index;
 use super::log::{Cursor, LiveLog, LogError};
+use super::recent::{Content, Maker, Recent};
 use super::shadow::{Piece, ShadowWriter};
 use super::shared::Shared;
 use super::sums::Sums;
@@ -67,6 +68,7 @@ pub(super) struct Prepared {
     pub(super) start: u64,
     pub(super) end: Cursor,
     pub(super) data: Bytes,
+    pub(super) recent: Option<Recent>,
     pub(super) record: Option<CommitRecord>,
     pub(super) commits: u32,
 }
@@ -105,6 +107,7 @@ pub struct Capture {
     pub(super) chased: Instant,
     prepared: Option<Prepared>,
     packed: Vec<u8>,
+    recent: Maker,
 }
 
 /// The parts that continuity gives.
@@ -164,6 +167,7 @@ impl Capture {
             chased: Instant::now(),
             prepared: None,
             packed: Vec::new(),
+            recent: Maker::default(),
         }
     }
 
@@ -171,6 +175,7 @@ impl Capture {
     pub fn rest(&mut self) {
         self.log.rest();
         self.packed = Vec::new();
+        self.recent.forget();
     }
 
     /// Reads the wal-index. A header in the middle of being written is asked for again.
@@ -355,6 +360,19 @@ impl Capture {
             lz4::compress
         };
         pack(stretch.bytes, &mut self.packed).map_err(|e| Trouble::Later(e.to_string()))?;
+        // Exactly once for each chunk: what is prepared is kept until it is published.
+        let recent = if self.ready && self.shared.hub.has_takers() {
+            let content = Content {
+                bytes: stretch.bytes,
+                begins_log: cursor.frames == 0,
+                page_size: self.page_size,
+                plain: self.packed.len(),
+            };
+            self.recent.next(&content, self.hasty)
+        } else {
+            self.recent.forget();
+            None
+        };
         let end = stretch.end;
         let record = stretch.commit.map(|page_count| CommitRecord {
             end_offset: end.offset(),
@@ -373,6 +391,7 @@ impl Capture {
             end,
             // As long as its bytes: the scratch buffer has room for the worst case.
             data: Bytes::copy_from_slice(&self.packed),
+            recent,
             record,
             commits: stretch.commits,
         })

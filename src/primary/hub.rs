@@ -3,10 +3,13 @@
 //! A stream asks for what follows its own cursor. What it does not find here it reads from the shadow WAL, so a slow
 //! replica costs no memory, and the capture thread never waits for one.
 
+use super::recent::Recent;
 use super::shadow::Needed;
 use crate::format::position::{Generation, Position};
 use crate::model::{Chunk, Point};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicIsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -15,14 +18,31 @@ const RING_BYTES: usize = 8 * 1024 * 1024;
 /// Chunks kept; many small ones take more memory than their bytes.
 const RING_CHUNKS: usize = 16 * 1024;
 /// What a chunk takes besides its bytes, about.
-const CHUNK_OVERHEAD: usize = 160;
+const CHUNK_OVERHEAD: usize = 200;
 /// Commits whose time is remembered, to tell how many seconds a replica is behind.
 const TIMES: usize = 4096;
+
+/// A chunk that was captured, in the forms in which streams send it.
+#[derive(Clone)]
+pub struct Entry {
+    /// As it is on disk.
+    pub chunk: Chunk,
+    /// For streams that have sent what it refers to; `None`: not made, or not smaller.
+    pub recent: Option<Recent>,
+}
+
+impl Entry {
+    /// Bytes of memory, about.
+    fn cost(&self) -> usize {
+        let recent = self.recent.as_ref().map_or(0, |recent| recent.data.len());
+        self.chunk.data.len() + recent + CHUNK_OVERHEAD
+    }
+}
 
 /// What follows a cursor.
 pub enum After {
     /// This chunk.
-    Chunk(Chunk),
+    Entry(Entry),
     /// Nothing yet.
     Tip,
     /// Something that is only in the shadow WAL; nothing behind `bound` may be read there.
@@ -38,7 +58,7 @@ struct State {
     /// Counts attachments to the database. A stream lives in one.
     epoch: u64,
     generation: Option<Generation>,
-    ring: VecDeque<Chunk>,
+    ring: VecDeque<Entry>,
     ring_bytes: usize,
     /// The end of the newest chunk, whether a transaction ends there or not.
     published: Option<Position>,
@@ -74,6 +94,8 @@ pub struct Hub {
     /// Changes with each chunk and each change of state: streams wait on it.
     changes: watch::Sender<u64>,
     tip: watch::Sender<Option<Point>>,
+    /// Open streams that take the recent form.
+    takers: AtomicIsize,
 }
 
 impl Hub {
@@ -95,6 +117,7 @@ impl Hub {
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
             tip: watch::Sender::new(None),
+            takers: AtomicIsize::new(0),
         }
     }
 
@@ -164,18 +187,28 @@ impl Hub {
         self.state().generation
     }
 
+    /// So many more streams take the recent form; fewer, if it is negative.
+    pub fn takers(&self, change: isize) {
+        self.takers.fetch_add(change, Relaxed);
+    }
+
+    /// True while any stream takes the recent form.
+    pub fn has_takers(&self) -> bool {
+        self.takers.load(Relaxed) > 0
+    }
+
     /// A chunk is in the shadow WAL.
-    pub fn publish(&self, chunk: Chunk) {
+    pub fn publish(&self, entry: Entry) {
         let mut state = self.state();
-        state.published = Some(chunk.end());
-        state.total += chunk.size();
-        state.ring_bytes += chunk.data.len() + CHUNK_OVERHEAD;
-        state.ring.push_back(chunk);
+        state.published = Some(entry.chunk.end());
+        state.total += entry.chunk.size();
+        state.ring_bytes += entry.cost();
+        state.ring.push_back(entry);
         while state.ring_bytes > RING_BYTES || state.ring.len() > RING_CHUNKS {
             let Some(old) = state.ring.pop_front() else {
                 break;
             };
-            state.ring_bytes -= old.data.len() + CHUNK_OVERHEAD;
+            state.ring_bytes -= old.cost();
         }
     }
 
@@ -224,14 +257,16 @@ impl Hub {
         let key = |p: Position| (p.index, p.offset);
         let next = state
             .ring
-            .partition_point(|chunk| key(chunk.end()) <= key(cursor));
+            .partition_point(|entry| key(entry.chunk.end()) <= key(cursor));
         match state.ring.get(next) {
-            Some(chunk) if chunk.start == cursor => After::Chunk(chunk.clone()),
+            Some(entry) if entry.chunk.start == cursor => After::Entry(entry.clone()),
             // The first chunk of an index follows the end of the index before.
-            Some(chunk)
-                if chunk.start.offset == 0 && next > 0 && state.ring[next - 1].end() == cursor =>
+            Some(entry)
+                if entry.chunk.start.offset == 0
+                    && next > 0
+                    && state.ring[next - 1].chunk.end() == cursor =>
             {
-                After::Chunk(chunk.clone())
+                After::Entry(entry.clone())
             }
             None if bound == cursor => After::Tip,
             _ => After::Behind { bound },
@@ -252,11 +287,7 @@ impl Hub {
             state.ring.pop_front();
         }
         state.ring.shrink_to(64);
-        state.ring_bytes = state
-            .ring
-            .iter()
-            .map(|c| c.data.len() + CHUNK_OVERHEAD)
-            .sum();
+        state.ring_bytes = state.ring.iter().map(Entry::cost).sum();
         has_more
     }
 

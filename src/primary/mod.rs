@@ -31,6 +31,7 @@ mod pace;
 mod prove;
 mod publish;
 mod ready;
+mod recent;
 mod replicas;
 mod session;
 pub mod shadow;

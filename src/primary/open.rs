@@ -2,6 +2,7 @@
 
 use super::decide::decide;
 use super::error::PrimaryError;
+use super::recent::{Fed, Taker};
 use super::shadow::{Layout, Lineage, ShadowReader};
 use super::shared::{Request, Shared, SnapshotStart};
 use super::snapshot::Copy;
@@ -61,6 +62,8 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
         replica_id: start.replica_id.clone(),
         session,
         lz4: start.lz4,
+        taker: (start.lz4 && start.recent).then(|| Taker::new(shared)),
+        fed: Fed::default(),
         epoch,
         page_size: tip.page_size,
         cursor: start.position.unwrap_or(tip.position),
@@ -129,6 +132,8 @@ pub async fn open_log(
         replica_id: String::new(),
         session: session_id(&shared.config.name, number),
         lz4: true,
+        taker: None,
+        fed: Fed::default(),
         epoch,
         page_size: tip.page_size,
         cursor: from.position,

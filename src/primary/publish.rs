@@ -1,6 +1,7 @@
 //! What capture tells: chunks to the streams, the tip, the counters, and what holds the log.
 
 use super::capture::{Capture, Prepared, Seen};
+use super::hub::Entry;
 use super::shared::Shared;
 use crate::format::position::Position;
 use crate::format::wal::frame_size;
@@ -15,6 +16,7 @@ impl Capture {
             start,
             end,
             data,
+            recent,
             record,
             commits,
         } = prepared;
@@ -52,7 +54,7 @@ impl Capture {
             data,
             commit,
         };
-        self.shared.hub.publish(chunk);
+        self.shared.hub.publish(Entry { chunk, recent });
         match record {
             Some(_) => self.shared.hub.set_tip(self.point()),
             None => self.shared.hub.notify(),

@@ -223,6 +223,7 @@ mod tests {
             replica_id: "id".to_owned(),
             replica_name: "replica".to_owned(),
             lz4: true,
+            recent: false,
             page_size: 4096,
             address: String::new(),
             transient: false,

@@ -2,7 +2,8 @@
 
 use super::decide::damaged;
 use super::error::PrimaryError;
-use super::hub::After;
+use super::hub::{After, Entry};
+use super::recent::{Fed, Taker};
 use super::shadow::{Layout, MAX_CONTENT, ShadowError, ShadowReader};
 use super::shared::{Pin, Shared};
 use super::snapshot::Copy;
@@ -48,6 +49,9 @@ pub struct StreamHandle {
     pub(super) replica_id: String,
     pub(super) session: String,
     pub(super) lz4: bool,
+    /// There if the replica takes the recent form of chunks.
+    pub(super) taker: Option<Taker>,
+    pub(super) fed: Fed,
     pub(super) epoch: u64,
     pub(super) page_size: u32,
     /// The end of what was queued.
@@ -206,9 +210,9 @@ impl StreamHandle {
         let mut queued = 0;
         while queued < BATCH_BYTES {
             match self.shared.hub.after(self.epoch, self.cursor) {
-                After::Chunk(chunk) => {
-                    queued += chunk.data.len().max(1);
-                    self.queue(chunk)?;
+                After::Entry(entry) => {
+                    queued += entry.chunk.data.len().max(1);
+                    self.queue(entry)?;
                     if let Phase::Mend(end, _) = &self.phase
                         && end.position == self.cursor
                     {
@@ -247,6 +251,7 @@ impl StreamHandle {
         match self.shared.state() {
             (DatabaseState::Streaming, _) => {
                 if let Some(tip) = self.shared.hub.tip_now() {
+                    self.fed.forget();
                     self.out.push_back(heartbeat(tip.position));
                 }
                 Ok(())
@@ -256,11 +261,19 @@ impl StreamHandle {
         }
     }
 
-    fn queue(&mut self, chunk: Chunk) -> Result<(), PrimaryError> {
+    fn queue(&mut self, Entry { chunk, recent }: Entry) -> Result<(), PrimaryError> {
         self.cursor = chunk.end();
-        let chunk = match self.lz4 {
-            true => chunk,
-            false => unpack(chunk)?,
+        // What this replica was not sent must not be referred to, though others were.
+        let recent = recent.filter(|recent| self.taker.is_some() && self.fed.covers(recent));
+        self.fed.chunk(chunk.size());
+        let chunk = match recent {
+            Some(recent) => Chunk {
+                codec: Codec::Lz4Recent,
+                data: recent.data,
+                ..chunk
+            },
+            None if self.lz4 => chunk,
+            None => unpack(chunk)?,
         };
         self.out.push_back(Message::Chunk(chunk));
         Ok(())
@@ -285,7 +298,8 @@ impl StreamHandle {
             Ok(batch) => {
                 self.check_epoch()?;
                 for chunk in batch {
-                    self.queue(chunk)?;
+                    let recent = None;
+                    self.queue(Entry { chunk, recent })?;
                 }
                 self.read_on(reader);
                 Ok(())

@@ -295,6 +295,7 @@ fn start_of(shared: &Shared, request: &Request, resume_only: bool) -> StreamStar
         replica_id: request.replica_id.clone(),
         replica_name: shared.config.replica_name.clone(),
         lz4: true,
+        recent: true,
         page_size: point.map_or(0, |p| p.page_size),
         address: String::new(),
         transient: false,

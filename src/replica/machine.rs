@@ -6,16 +6,16 @@
 //! [`Machine::connected`].
 
 use crate::format::dbheader::valid_page_size;
-use crate::format::lz4;
 use crate::format::position::Position;
 use crate::format::wal::{
     Cksum, FRAME_HEADER_SIZE, FrameScanner, ScanEnd, WAL_HEADER_SIZE, WalHeader,
 };
 use crate::model::{
-    Chunk, Codec, Commit, Follows, Hello, MAX_CHUNK, Message, Point, SnapshotBegin, SnapshotEnd,
+    Chunk, Commit, Follows, Hello, MAX_CHUNK, Message, Point, SnapshotBegin, SnapshotEnd,
     SnapshotPages,
 };
 use crate::replica::record::Mark;
+use crate::replica::unpack::Unpacker;
 use bytes::Bytes;
 
 /// Unpacked bytes of one message at most: a chunk, and what one frame of the largest page may add.
@@ -107,6 +107,7 @@ pub struct Machine {
     page_size: u32,
     /// Nothing becomes visible before this position.
     hold: Option<Position>,
+    unpacker: Unpacker,
 }
 
 type Result<T> = std::result::Result<T, StreamError>;
@@ -127,6 +128,7 @@ impl Machine {
             cksum: Cksum::default(),
             page_size: 0,
             hold: None,
+            unpacker: Unpacker::default(),
         }
     }
 
@@ -165,6 +167,7 @@ impl Machine {
         self.phase = Phase::AwaitHello;
         self.cursor = None;
         self.hold = None;
+        self.unpacker.forget();
     }
 
     /// The local database is not usable any more: the next request asks for a snapshot.
@@ -187,6 +190,8 @@ impl Machine {
             (Phase::AwaitHello, _) => protocol("the first message is no hello"),
             (_, Message::Hello(_)) => protocol("a second hello"),
             (_, Message::Heartbeat { position, clock_us }) => {
+                // As the primary does, so that a database at rest costs no memory.
+                self.unpacker.forget();
                 Ok(vec![Action::Seen { position, clock_us }])
             }
             (Phase::AwaitSnapshot, Message::SnapshotBegin(begin)) => self.begin(&begin),
@@ -285,7 +290,7 @@ impl Machine {
         let Some(after) = after else {
             return protocol("more pages than a database can have");
         };
-        let bytes = unpack(pages.codec, &pages.data, pages.size as usize)?;
+        let bytes = self.unpacker.pages(&pages)?;
         let list = (0..count)
             .map(|i| PageAt {
                 pgno: next_page + i as u32,
@@ -329,8 +334,9 @@ impl Machine {
 
     fn chunk(&mut self, chunk: Chunk) -> Result<Vec<Action>> {
         self.check_order(&chunk)?;
-        let bytes = unpack(chunk.codec, &chunk.data, chunk.size() as usize)?;
+        let bytes = self.unpacker.chunk(&chunk, self.page_size)?;
         let (pages, last_commit) = self.scan(&chunk, &bytes)?;
+        self.unpacker.remember(bytes.clone());
         let end = chunk.end();
         self.cursor = Some(end);
         let pages = Pages { bytes, list: pages };
@@ -415,26 +421,4 @@ impl Machine {
         self.cksum = cksum;
         Ok((pages, last_commit))
     }
-}
-
-fn unpack(codec: Codec, data: &Bytes, size: usize) -> Result<Bytes> {
-    if size > MAX_UNPACKED {
-        return protocol(format!("a message of {size} bytes unpacked"));
-    }
-    let bytes = match codec {
-        Codec::None => data.clone(),
-        Codec::Lz4 => {
-            let mut bytes = Vec::with_capacity(size);
-            lz4::decompress(data, size, &mut bytes)
-                .map_err(|e| StreamError::Damaged(e.to_string()))?;
-            Bytes::from(bytes)
-        }
-    };
-    if bytes.len() != size {
-        return Err(StreamError::Damaged(format!(
-            "{} bytes came, {size} were announced",
-            bytes.len()
-        )));
-    }
-    Ok(bytes)
 }

@@ -31,6 +31,7 @@ mod shared;
 mod take;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod worker;
 
 pub use crate::sqlite::ViewError as CopyError;

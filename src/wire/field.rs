@@ -3,6 +3,7 @@
 use super::{WireError, pb};
 use crate::format::dbheader::valid_page_size;
 use crate::format::position::{Generation, Position};
+use crate::format::recent;
 use crate::format::wal::{Cksum, FRAME_HEADER_SIZE, WAL_HEADER_SIZE};
 
 use crate::model::{Codec, MAX_CHUNK};
@@ -130,6 +131,7 @@ pub(super) fn codec(field: &'static str, codec: i32) -> Result<Codec> {
     match pb::Codec::try_from(codec) {
         Ok(pb::Codec::None) => Ok(Codec::None),
         Ok(pb::Codec::Lz4) => Ok(Codec::Lz4),
+        Ok(pb::Codec::Lz4Recent) => Ok(Codec::Lz4Recent),
         Ok(pb::Codec::Unspecified) => Err(WireError::Missing { field }),
         Err(_) => Err(WireError::Unknown { what: "codec" }),
     }
@@ -139,6 +141,7 @@ pub(super) fn codec_to_pb(codec: Codec) -> pb::Codec {
     match codec {
         Codec::None => pb::Codec::None,
         Codec::Lz4 => pb::Codec::Lz4,
+        Codec::Lz4Recent => pb::Codec::Lz4Recent,
     }
 }
 
@@ -156,6 +159,15 @@ pub(super) fn packed(field: &'static str, codec: Codec, size: u64, data: &Bytes)
             format!("{length} bytes long"),
             "one LZ4 frame",
         )),
+        Codec::Lz4Recent
+            if length == 0 || length > recent::MAX_PACKED || size > recent::LARGEST as u64 =>
+        {
+            Err(WireError::new(
+                field,
+                format!("{length} bytes long for {size}"),
+                "a small chunk packed against those before",
+            ))
+        }
         _ => Ok(()),
     }
 }

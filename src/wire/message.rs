@@ -8,7 +8,7 @@ use super::{WireError, pb};
 use crate::format::dbsum::DbSum;
 use crate::format::wal::{WAL_HEADER_SIZE, WalHeader};
 use crate::model::{
-    Chunk, Commit, Follows, Hello, MAX_CHUNK, Message, PROTOCOL_VERSION, SnapshotBegin,
+    Chunk, Codec, Commit, Follows, Hello, MAX_CHUNK, Message, PROTOCOL_VERSION, SnapshotBegin,
     SnapshotEnd, SnapshotPages,
 };
 use bytes::Bytes;
@@ -260,6 +260,14 @@ impl TryFrom<pb::SnapshotPages> for SnapshotPages {
             ));
         }
         let codec = codec("snapshot_pages.codec", pages.codec)?;
+        if codec == Codec::Lz4Recent {
+            let expected = "a codec that needs nothing before it";
+            return Err(WireError::new(
+                "snapshot_pages.codec",
+                "CODEC_LZ4_RECENT",
+                expected,
+            ));
+        }
         packed("snapshot_pages.data", codec, u64::from(size), &pages.data)?;
         Ok(SnapshotPages {
             first_page: pages.first_page,

@@ -20,10 +20,10 @@ impl From<StreamStart> for pb::StreamRequest {
             replica_name: start.replica_name,
             protocol_min: PROTOCOL_VERSION,
             protocol_max: PROTOCOL_VERSION,
-            codecs: if start.lz4 {
-                vec![pb::Codec::Lz4.into()]
-            } else {
-                Vec::new()
+            codecs: match (start.lz4, start.recent) {
+                (false, _) => Vec::new(),
+                (true, false) => vec![pb::Codec::Lz4.into()],
+                (true, true) => vec![pb::Codec::Lz4.into(), pb::Codec::Lz4Recent.into()],
             },
             page_size: start.page_size,
             epoch: 0,
@@ -51,6 +51,8 @@ impl TryFrom<pb::StreamRequest> for StreamStart {
             0 => 0,
             size => page_size("page_size", size)?,
         };
+        // A codec that this build does not know is one it will not use.
+        let lz4 = request.codecs.contains(&pb::Codec::Lz4.into());
         Ok(StreamStart {
             database: name("database", request.database)?,
             position,
@@ -58,8 +60,8 @@ impl TryFrom<pb::StreamRequest> for StreamStart {
             frame_cksum: request.frame_checksum.map(cksum),
             replica_id: name("replica_id", request.replica_id)?,
             replica_name: name("replica_name", request.replica_name)?,
-            // A codec that this build does not know is one it will not use.
-            lz4: request.codecs.contains(&pb::Codec::Lz4.into()),
+            lz4,
+            recent: lz4 && request.codecs.contains(&pb::Codec::Lz4Recent.into()),
             page_size,
             address: String::new(),
             transient: request.transient,

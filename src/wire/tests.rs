@@ -4,6 +4,7 @@ use super::pb;
 use super::*;
 use crate::format::dbsum::DbSum;
 use crate::format::position::{Generation, Position};
+use crate::format::recent::{LARGEST, MAX_PACKED as MOST_RECENT};
 use crate::format::wal::{Cksum, WalHeader};
 use crate::model::*;
 use bytes::Bytes;
@@ -118,6 +119,10 @@ fn message() -> impl Strategy<Value = Message> {
         .prop_map(|(mut start, size, (codec, data), commit)| {
             start.offset = start.offset.min(MAX_OFFSET - u64::from(size));
             let end_offset = start.offset + u64::from(size);
+            let codec = match codec {
+                Codec::Lz4 if size % 2 == 0 => Codec::Lz4Recent,
+                codec => codec,
+            };
             Message::Chunk(Chunk {
                 start,
                 end_offset,
@@ -196,6 +201,7 @@ proptest! {
             replica_id: "id".into(),
             replica_name: "name".into(),
             lz4,
+            recent: lz4 && dbsum % 2 == 0,
             page_size: size,
             address: String::new(),
             transient: lz4,
@@ -292,6 +298,56 @@ fn a_chunk_is_checked_in_every_field() {
         c.data = Bytes::from(vec![0; MAX_PACKED + 1]);
     });
     assert_eq!(packed.field(), Some("wal_chunk.data"));
+    let recent = |size: usize, length: usize| {
+        refused(|c| {
+            c.codec = pb::Codec::Lz4Recent.into();
+            c.size = size as u32;
+            c.end_offset = 0x20 + size as u64;
+            c.data = Bytes::from(vec![0; length]);
+        })
+    };
+    for (size, length) in [(536, 0), (536, MOST_RECENT + 1), (LARGEST + 1, 100)] {
+        let error = recent(size, length);
+        assert_eq!(error.field(), Some("wal_chunk.data"), "{size} {length}");
+    }
+}
+
+#[test]
+fn pages_are_never_packed_against_what_came_before() {
+    let pages = pb::SnapshotPages {
+        first_page: 1,
+        codec: pb::Codec::Lz4Recent.into(),
+        size: 512,
+        data: Bytes::from_static(&[0; 9]),
+    };
+    let error = SnapshotPages::try_from(pages.clone()).expect_err("refused");
+    assert_eq!(error.field(), Some("snapshot_pages.codec"));
+    let copy = pb::ReadCopyResponse {
+        body: Some(pb::read_copy_response::Body::Pages(pages)),
+    };
+    let error = CopyMessage::try_from(copy).expect_err("refused");
+    assert_eq!(error.field(), Some("snapshot_pages.codec"));
+}
+
+#[test]
+fn a_codec_is_taken_beside_those_that_this_build_does_not_know() {
+    let taken = |codecs: &[i32]| {
+        let request = pb::StreamRequest {
+            database: "app.db".into(),
+            replica_id: "id".into(),
+            replica_name: "name".into(),
+            protocol_min: PROTOCOL_VERSION,
+            protocol_max: PROTOCOL_VERSION,
+            codecs: codecs.to_vec(),
+            ..Default::default()
+        };
+        let start = StreamStart::try_from(request).expect("valid");
+        (start.lz4, start.recent)
+    };
+    assert_eq!(taken(&[]), (false, false));
+    assert_eq!(taken(&[77, 2, -1]), (true, false));
+    assert_eq!(taken(&[3, 77, 2]), (true, true));
+    assert_eq!(taken(&[3]), (false, false), "of no meaning without LZ4");
 }
 
 #[test]

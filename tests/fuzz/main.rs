@@ -113,6 +113,11 @@ fn names() {
     run("names");
 }
 
+#[test]
+fn recent() {
+    run("recent");
+}
+
 /// A script is a whole stream, up to 1.5 MiB of it.
 #[test]
 fn step() {

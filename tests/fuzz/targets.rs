@@ -11,6 +11,7 @@ use std::str::FromStr;
 use walcast::archive::{GenerationDoc, Key, Location, OwnerDoc, SegmentDoc, SnapshotDoc};
 use walcast::format::commits;
 use walcast::format::dbheader::DbHeader;
+use walcast::format::recent::{LARGEST, Packer, Window, unpack};
 use walcast::format::time::{parse_time, write_time};
 use walcast::format::wal::{
     Cksum, FRAME_HEADER_SIZE, FrameScanner, ScanEnd, WAL_HEADER_SIZE, WalHeader, frame_size,
@@ -28,12 +29,13 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 #[allow(dead_code, reason = "libFuzzer runs one")]
-pub const ALL: [Target; 8] = [
+pub const ALL: [Target; 9] = [
     ("config", config),
     ("docs", docs),
     ("index", index),
     ("lz4_frames", lz4_frames),
     ("names", names),
+    ("recent", recent),
     ("step", step::step),
     ("wal", wal),
     ("wire", wire),
@@ -128,6 +130,40 @@ pub fn lz4_frames(data: &[u8]) {
         pack(data, &mut packed).expect("it fits");
         lz4::decompress(&packed, MOST, &mut out).expect("just packed");
         assert_eq!(out, data);
+    }
+}
+
+/// A chunk that is packed against what is held: an input is the size of a page, the length of the content, the bytes that
+/// are held, and the packed form. And any pages, packed against those before them.
+pub fn recent(data: &[u8]) {
+    let Some(([size, content @ .., held_low, held_high], rest)) = data.split_first_chunk::<5>()
+    else {
+        return;
+    };
+    let page_size = 512 << (size % 7);
+    let frame_len = FRAME_HEADER_SIZE + page_size;
+    let content_len = usize::from(u16::from_le_bytes(*content));
+    let held = usize::from(u16::from_le_bytes([*held_low, *held_high]));
+    let (held, packed) = rest.split_at(held.min(rest.len()));
+    let mut window = Window::default();
+    for chunk in held.chunks(frame_len) {
+        window.remember(chunk.to_vec().into());
+    }
+    if let Ok(content) = unpack(packed, &window, frame_len, content_len) {
+        assert!(content.len() == content_len && content_len <= LARGEST);
+    }
+    let (mut packer, mut window) = (Packer::default(), Window::default());
+    for page in rest.chunks_exact(page_size) {
+        let mut chunk = vec![0; FRAME_HEADER_SIZE];
+        chunk[3] = page[0] % 3;
+        chunk.extend_from_slice(page);
+        if let Some(packed) = packer.pack(&chunk, false, frame_len) {
+            assert!(packed.reach <= window.reach());
+            let back = unpack(&packed.data, &window, frame_len, chunk.len());
+            assert_eq!(back.expect("just packed"), chunk);
+        }
+        packer.remember(&chunk, false, frame_len);
+        window.remember(chunk.into());
     }
 }
 

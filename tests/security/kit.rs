@@ -109,6 +109,7 @@ pub fn start(database: &str) -> StreamStart {
         replica_id: "id".into(),
         replica_name: "name".into(),
         lz4: true,
+        recent: false,
         page_size: 0,
         address: String::new(),
         transient: false,

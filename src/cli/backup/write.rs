@@ -55,6 +55,8 @@ impl Writer {
                 }
                 self.bytes(pages.first_page, &bytes)
             }
+            // `wire` refuses it before.
+            Codec::Lz4Recent => Err(damaged("pages packed as a piece of log".to_owned())),
         }
     }
 

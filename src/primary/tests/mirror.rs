@@ -4,7 +4,10 @@ use crate::format::dbheader::lock_page;
 use crate::format::dbsum::{DbSum, page_hash};
 use crate::format::lz4;
 use crate::format::position::Position;
-use crate::format::wal::{Cksum, FrameScanner, ScanEnd, WAL_HEADER_SIZE, WalHeader};
+use crate::format::recent::{self, Window};
+use crate::format::wal::{
+    Cksum, FRAME_HEADER_SIZE, FrameScanner, ScanEnd, WAL_HEADER_SIZE, WalHeader,
+};
 use crate::model::{Chunk, Codec, Follows, Message, SnapshotPages};
 use std::path::Path;
 
@@ -28,6 +31,10 @@ pub struct Mirror {
     sum: u64,
     hashes: Vec<u64>,
     pending: Vec<(u32, Vec<u8>)>,
+    /// What was sent, and may be referred to.
+    window: Window,
+    /// Chunks that referred to it.
+    pub recent: u32,
 }
 
 impl Mirror {
@@ -35,6 +42,7 @@ impl Mirror {
         match message {
             Message::Hello(hello) => {
                 self.page_size = hello.page_size as usize;
+                self.window.forget();
                 self.follows.push(hello.follows);
             }
             Message::SnapshotBegin(begin) => {
@@ -60,6 +68,7 @@ impl Mirror {
             Message::Heartbeat { position, .. } => {
                 assert!(Some(position) <= self.position.or(Some(position)));
                 self.heartbeats += 1;
+                self.window.forget();
             }
         }
     }
@@ -106,7 +115,11 @@ impl Mirror {
     }
 
     fn chunk(&mut self, chunk: &Chunk) {
-        let data = unpack(chunk.codec, &chunk.data);
+        let data = match chunk.codec {
+            Codec::Lz4Recent => self.unpack_recent(chunk),
+            codec => unpack(codec, &chunk.data),
+        };
+        self.window.remember(data.clone().into());
         assert_eq!(data.len() as u64, chunk.size());
         let at = self.position.expect("a position first");
         let mut frames = &data[..];
@@ -148,6 +161,13 @@ impl Mirror {
             None if !self.in_snapshot => self.merged += commits,
             None => {}
         }
+    }
+
+    fn unpack_recent(&mut self, chunk: &Chunk) -> Vec<u8> {
+        self.recent += 1;
+        let (frame, size) = (FRAME_HEADER_SIZE + self.page_size, chunk.size() as usize);
+        recent::unpack(&chunk.data, &self.window, frame, size)
+            .expect("packed against what was sent here")
     }
 
     fn check_unless_snapshot(&mut self, dbsum: DbSum, page_count: u32) {
@@ -219,6 +239,7 @@ fn unpack(codec: Codec, data: &[u8]) -> Vec<u8> {
             lz4::decompress(data, 2 * 1024 * 1024, &mut out).expect("a whole frame");
             out
         }
+        Codec::Lz4Recent => panic!("pages are never packed so"),
     }
 }
 

@@ -9,6 +9,7 @@ mod continuity;
 mod endings;
 mod faults;
 mod mirror;
+mod recent;
 mod streams;
 
 use super::{Primary, PrimaryConfig, StreamHandle};
@@ -71,6 +72,7 @@ pub fn start(id: &str) -> StreamStart {
         replica_id: id.into(),
         replica_name: id.into(),
         lz4: true,
+        recent: true,
         page_size: 0,
         address: "127.0.0.1:1".into(),
         transient: false,

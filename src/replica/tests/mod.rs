@@ -11,6 +11,7 @@ mod full;
 mod gather;
 mod held;
 mod queue;
+mod recent;
 mod room;
 mod stream;
 
