@@ -44,6 +44,7 @@ pub struct App {
     next_content: u64,
     /// How often the log began anew.
     pub restarts: u64,
+    is_large: bool,
     rng: Rng,
 }
 
@@ -87,6 +88,7 @@ impl App {
             undo: Vec::new(),
             next_content: 0,
             restarts: 0,
+            is_large: u64::from(pages) * u64::from(page_size) > 1 << 20,
             rng,
         };
         for pgno in 1..=pages {
@@ -122,8 +124,14 @@ impl App {
         };
         free[..8].copy_from_slice(&self.next_content.to_le_bytes());
         free[8] = 1;
-        if self.rng.one_in(2) {
-            let noise = self.rng.bytes(free.len() / 2);
+        // In a large one nothing shrinks, so that much is on its way.
+        if self.is_large || self.rng.one_in(2) {
+            let noise = if self.is_large {
+                free.len()
+            } else {
+                free.len() / 2
+            };
+            let noise = self.rng.bytes(noise);
             free[16..16 + noise.len() - 16].copy_from_slice(&noise[16..]);
         }
         page

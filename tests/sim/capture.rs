@@ -1,14 +1,17 @@
 //! The capture thread of a simulated primary: the supervisor's rounds, with the turns of the shipped session.
 
+use crate::history::Cut;
 use crate::primary::Process;
 use crate::rng::Rng;
 use crate::sched::{self, sleep_ms};
 use crate::world::world;
 use std::time::Duration;
 use walcast::disk::fault::{Plan, with_plan};
+use walcast::format::position::Position;
 use walcast::model::DatabaseState;
 use walcast::ownership;
 use walcast::primary::parts::{End, Session, Turn, Unsound, attach_with, examine};
+use walcast::primary::shadow::recover;
 
 /// Between two tries to attach (`supervisor`).
 const AGAIN_MS: u64 = 200;
@@ -34,6 +37,7 @@ pub async fn capture(process: Process, number: u64) {
             break;
         }
         let index = primary.app.borrow().memory.open(number);
+        let found = Found::by(&process);
         let attached = examine(shared).and_then(|found| {
             let renew = renew.as_deref();
             attach_with(shared, found, index, &housekeeping, renew, &unsound)
@@ -53,6 +57,7 @@ pub async fn capture(process: Process, number: u64) {
             }
         };
         renew = None;
+        found.note(&process);
         session.begin();
         let end = turns(&process, &mut session).await;
         let end = session.close(end);
@@ -77,6 +82,38 @@ pub async fn capture(process: Process, number: u64) {
     shared.set_state(DatabaseState::Stopped, "");
     shared.hub.end();
     shared.refuse_all();
+}
+
+/// What a process finds after a power cut, before it attaches.
+struct Found {
+    cuts: Cut,
+    /// Where the shadow WAL ends; looked for once after each cut.
+    end: Option<Position>,
+}
+
+impl Found {
+    fn by(process: &Process) -> Found {
+        let world = world();
+        let cuts = world.primary.app.borrow().history.cuts();
+        let recovered = match world.check.has_attached(cuts) {
+            true => None,
+            false => recover(&process.shared.layout).ok().flatten(),
+        };
+        let end = recovered.map(|recovered| recovered.end);
+        Found { cuts, end }
+    }
+
+    fn note(self, process: &Process) {
+        let world = world();
+        if world.check.has_attached(self.cuts) {
+            return;
+        }
+        let generation = process.shared.hub.generation().expect("it is attached");
+        let end = self.end.filter(|end| end.generation == generation);
+        let end = end.unwrap_or_else(|| Position::start_of(generation));
+        world.note(format_args!("primary: goes on from {end}"));
+        world.check.attached(self.cuts, end);
+    }
 }
 
 async fn turns(process: &Process, session: &mut Session) -> End {

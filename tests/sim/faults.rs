@@ -45,41 +45,71 @@ const ALL: [Fault; 15] = [
     Fault::Clock,
 ];
 
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Fault::Partition => "fault: partition",
+            Fault::Cut => "fault: connection cut",
+            Fault::Latency => "fault: latency",
+            Fault::ReplicaKilled => "fault: replica killed",
+            Fault::ReplicaStopped => "fault: replica stopped",
+            Fault::ReplicaPower => "fault: replica without power",
+            Fault::ReplicaSlow => "fault: replica's disk slow",
+            Fault::ReplicaFull => "fault: replica's disk full",
+            Fault::ReplicaSync => "fault: replica's syncs fail",
+            Fault::PrimaryKilled => "fault: primary killed",
+            Fault::PrimaryStopped => "fault: primary stopped",
+            Fault::PrimaryPower => "fault: primary without power",
+            Fault::PrimaryFull => "fault: primary's disk full",
+            Fault::PrimaryErrands => "fault: primary's housekeeping late",
+            Fault::Clock => "fault: primary's clock wrong",
+        }
+    }
+}
+
+/// All kinds, as they are counted.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.into_iter().map(Fault::name)
+}
+
 /// Whoever breaks things.
 pub struct Faults {
     rng: Rng,
     kinds: Vec<Fault>,
     every_ms: u64,
+    /// Work for a disk that nobody waits for begins this much later, in ms, unless a fault says otherwise.
+    errands_ms: u64,
     /// One thing happens to the primary at a time, and one to each replica.
     primary_busy: Rc<Cell<bool>>,
     replica_busy: Vec<Rc<Cell<bool>>>,
     /// The application's group, which a power cut ends.
     application: Rc<Cell<Group>>,
+    /// Ends the application's work.
     until: Rc<Cell<bool>>,
 }
 
 impl Faults {
     /// The kinds of this seed.
-    pub fn new(mut rng: Rng, until: Rc<Cell<bool>>) -> Faults {
+    pub fn new(mut rng: Rng) -> Faults {
         let mut kinds: Vec<Fault> = ALL.iter().copied().filter(|_| rng.one_in(3)).collect();
         kinds.push(choose(
             &mut rng,
             &[Fault::Partition, Fault::Cut, Fault::ReplicaKilled],
         ));
         world().note(format_args!("faults: {kinds:?}"));
-        if kinds.contains(&Fault::PrimaryPower) {
-            // What is not synced yet is what a power cut takes.
-            world()
-                .errands_ms
-                .set(choose(&mut rng, &[0, 0, 1_000, 8_000]));
-        }
+        // What is not synced yet is what a power cut takes.
+        let errands_ms = match kinds.contains(&Fault::PrimaryPower) {
+            true => choose(&mut rng, &[0, 0, 1_000, 8_000]),
+            false => 0,
+        };
         Faults {
             kinds,
+            errands_ms,
             every_ms: [300, 1_500, 5_000][rng.below(3) as usize],
             primary_busy: Rc::default(),
             replica_busy: world().replicas.iter().map(|_| Rc::default()).collect(),
             application: Rc::new(Cell::new(sched::group())),
-            until,
+            until: Rc::default(),
             rng,
         }
     }
@@ -88,19 +118,28 @@ impl Faults {
     pub fn start_application(&mut self) {
         let group = sched::group();
         self.application.set(group);
+        self.until = Rc::default();
         let load = Load::new(Rng::new(self.rng.next()));
         spawn(group, load.run(group, self.until.clone()));
     }
 
-    /// Breaks things until the time is up; each repair follows by itself.
-    pub async fn run(mut self, ms: u64) {
+    /// The application commits nothing more.
+    pub fn stop_application(&self) {
+        self.until.set(true);
+    }
+
+    /// Breaks things until the time is up, and until all is repaired.
+    pub async fn run(&mut self, ms: u64) {
+        world().errands_ms.set(self.errands_ms);
         let mut left = ms;
         while left > 0 {
             let pause = self.rng.below(self.every_ms * 2) + 1;
             sleep_ms(pause.min(left)).await;
             left = left.saturating_sub(pause);
             let fault = choose(&mut self.rng, &self.kinds);
-            self.strike(fault);
+            if self.strike(fault) {
+                world().count(fault.name());
+            }
             world().check_reports();
         }
         // All repairs are through.
@@ -115,7 +154,8 @@ impl Faults {
         }
     }
 
-    fn strike(&mut self, fault: Fault) {
+    /// False: another fault is there.
+    fn strike(&mut self, fault: Fault) -> bool {
         let world = world();
         let victim = self.rng.below(world.replicas.len() as u64) as usize;
         match fault {
@@ -127,11 +167,10 @@ impl Faults {
             | Fault::ReplicaFull
             | Fault::ReplicaSync => {
                 if self.replica_busy[victim].replace(true) {
-                    return;
+                    return false;
                 }
                 let over = self.replica_busy[victim].clone();
                 let rng = Rng::new(self.rng.next());
-                world.count("faults of a replica");
                 spawn(sched::WORLD, async move {
                     replica_fault(crate::world::world(), fault, victim, rng).await;
                     over.set(false);
@@ -142,7 +181,6 @@ impl Faults {
                 world.note(format_args!(
                     "link {victim}: cut; the server learns it after {late} ms"
                 ));
-                world.count("cuts");
                 world.net.cut(victim, late);
             }
             Fault::Latency => {
@@ -163,21 +201,22 @@ impl Faults {
             Fault::PrimaryKilled
             | Fault::PrimaryStopped
             | Fault::PrimaryPower
-            | Fault::PrimaryFull => self.strike_primary(fault),
+            | Fault::PrimaryFull => return self.strike_primary(fault),
         }
+        true
     }
 
-    fn strike_primary(&mut self, fault: Fault) {
+    fn strike_primary(&mut self, fault: Fault) -> bool {
         if self.primary_busy.replace(true) {
-            return;
+            return false;
         }
         let world = world();
-        world.count("faults of the primary");
         let over = self.primary_busy.clone();
         let mut rng = Rng::new(self.rng.next());
         if fault == Fault::PrimaryPower {
             sched::kill(self.application.get());
             let lost = world.primary.power_cut(&mut rng);
+            world.count_many("commits that a power cut took", lost as u64);
             let state = world.primary.app.borrow().history.current();
             world.note(format_args!(
                 "primary: lost power, and {lost} commits; at state {state}"
@@ -220,6 +259,7 @@ impl Faults {
             }
             over.set(false);
         });
+        true
     }
 }
 

@@ -10,6 +10,19 @@ struct State {
     parent: Option<StateId>,
     /// Commits before it.
     depth: usize,
+    /// The power cut that took it.
+    taken_by: Option<Cut>,
+}
+
+/// A power cut, by the order in which they came.
+pub type Cut = usize;
+
+/// What is known of a power cut of the primary's machine.
+struct Taken {
+    /// The state that the application found after it.
+    left: StateId,
+    /// States that there were before it.
+    states: usize,
 }
 
 /// All states that there ever were.
@@ -18,6 +31,7 @@ pub struct History {
     states: Vec<State>,
     by_sum: HashMap<u64, StateId>,
     current: StateId,
+    cuts: Vec<Taken>,
 }
 
 impl History {
@@ -29,6 +43,7 @@ impl History {
             pages,
             parent,
             depth: parent.map_or(0, |p| self.states[p].depth + 1),
+            taken_by: None,
         });
         assert!(
             self.by_sum.insert(dbsum, id).is_none(),
@@ -43,13 +58,25 @@ impl History {
         self.current
     }
 
-    /// A power cut took commits back.
-    pub fn back_to(&mut self, state: StateId) {
+    /// A power cut left this state. Returns the number of commits that it took.
+    pub fn back_to(&mut self, state: StateId) -> usize {
         assert!(
             self.leads_to(state, self.current),
             "a power cut goes back only"
         );
-        self.current = state;
+        let cut = self.cuts.len();
+        self.cuts.push(Taken {
+            left: state,
+            states: self.states.len(),
+        });
+        let mut lost = 0;
+        while self.current != state {
+            let taken = &mut self.states[self.current];
+            taken.taken_by = Some(cut);
+            self.current = taken.parent.expect("an earlier state");
+            lost += 1;
+        }
+        lost
     }
 
     /// The state of this checksum and size.
@@ -71,14 +98,36 @@ impl History {
         at == earlier
     }
 
-    /// True if a power cut took it.
-    pub fn is_lost(&self, state: StateId) -> bool {
-        !self.leads_to(state, self.current)
+    /// The power cut that took it.
+    pub fn taken_by(&self, state: StateId) -> Option<Cut> {
+        self.states[state].taken_by
     }
 
-    /// The state that this one came out of.
-    pub fn parent(&self, state: StateId) -> Option<StateId> {
-        self.states[state].parent
+    /// The state that a power cut left.
+    pub fn left_by(&self, cut: Cut) -> StateId {
+        self.cuts[cut].left
+    }
+
+    /// Power cuts so far.
+    pub fn cuts(&self) -> usize {
+        self.cuts.len()
+    }
+
+    /// Power cuts before it was made.
+    pub fn cuts_before(&self, state: StateId) -> usize {
+        self.cuts.partition_point(|cut| cut.states <= state)
+    }
+
+    /// Where the ways to two states part: the first state of each that the other does not come out of.
+    pub fn parting(&self, one: StateId, other: StateId) -> (Option<StateId>, Option<StateId>) {
+        let (mut at, mut firsts) = ([one, other], [None, None]);
+        while at[0] != at[1] {
+            let deeper = usize::from(self.states[at[1]].depth > self.states[at[0]].depth);
+            firsts[deeper] = Some(at[deeper]);
+            let parent = self.states[at[deeper]].parent;
+            at[deeper] = parent.expect("all come out of the first");
+        }
+        (firsts[0], firsts[1])
     }
 
     /// All states.

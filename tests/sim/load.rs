@@ -16,6 +16,7 @@ pub struct Load {
     /// Bytes of log from which it asks for a checkpoint.
     checkpoint_bytes: u64,
     huge_left: u64,
+    most_pages: u32,
     truncates: bool,
     checkpointing: Rc<Cell<bool>>,
     readers: u64,
@@ -29,7 +30,8 @@ impl Load {
         Load {
             gap_ms: [2, 10, 60, 400][rng.below(4) as usize],
             checkpoint_bytes: [4 << 10, 40 << 10, 400 << 10, 4 << 20][rng.below(4) as usize],
-            huge_left: rng.below(3),
+            huge_left: if world().large { 6 } else { rng.below(3) },
+            most_pages: if world().large { 16 << 10 } else { 600 },
             truncates: rng.one_in(3),
             checkpointing: Rc::default(),
             readers: 0,
@@ -84,16 +86,16 @@ impl Load {
         frames = frames.min(room - 100);
         let size = match rng.below(12) {
             0 => size + rng.between(1, 20) as u32,
-            1 if size > 8 => size - rng.between(1, u64::from(size / 2)) as u32,
+            1 if size > 8 => size - rng.between(1, u64::from(size / 2).min(300)) as u32,
             2 if frames > 500 => size + (frames / 2).min(400) as u32,
             _ => size,
         };
-        let state = app.commit(frames as u32, size.min(600));
+        let state = app.commit(frames as u32, size.min(self.most_pages));
         drop(app);
         world.note(format_args!(
             "application: state {state}, {frames} frames, {size} pages"
         ));
-        world.count("committed");
+        world.count("commits");
         world.primary.changed.notify_one();
     }
 

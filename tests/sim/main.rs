@@ -8,6 +8,7 @@ mod app;
 mod capture;
 mod check;
 mod disk;
+mod excuse;
 mod faults;
 mod files;
 mod history;
@@ -15,12 +16,15 @@ mod load;
 mod net;
 mod pipe;
 mod primary;
+mod queue;
 mod replica;
 mod rng;
 mod scenario;
 mod sched;
 mod shm;
 mod store;
+mod totals;
+mod waiting;
 mod world;
 
 use rng::Rng;
@@ -43,7 +47,7 @@ fn every_world_converges_and_shows_nothing_but_commits() {
 #[test]
 fn one_world() {
     let outcome = run(Rng::seed_for("sim", 1), true);
-    println!("{:?}", outcome.counts);
+    print!("{}", outcome.totals);
 }
 
 #[test]

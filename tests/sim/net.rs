@@ -218,6 +218,8 @@ impl Net {
             // What came before is applied by now.
             self.links[index].taken.set(0);
             world().replicas[index].given.set(0);
+            let sender = world().primary.began_after.get();
+            world().replicas[index].sender_began_after.set(sender);
         }
         let to_server = Pipe::new(index, self.window);
         let to_client = Pipe::new(index, self.window);

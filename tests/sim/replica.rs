@@ -2,7 +2,9 @@
 //! over real files, which can be killed, but whose machine does not lose power.
 
 use crate::disk::Disk;
+use crate::history::Cut;
 use crate::net::Way;
+use crate::queue::Counted;
 use crate::rng::Rng;
 use crate::sched::{self, Group, sleep_ms, spawn};
 use crate::store::Store;
@@ -36,8 +38,10 @@ pub struct Replica {
     pub slowness: Cell<u64>,
     /// What was promised to survive a power cut.
     pub durable: Cell<Option<Position>>,
-    /// Bytes of messages that were given to whoever applies.
+    /// Bytes of the stream that were applied.
     pub given: Cell<u64>,
+    /// Power cuts of the primary before the process began that sends the stream.
+    pub sender_began_after: Cell<Cut>,
 }
 
 impl Replica {
@@ -51,6 +55,7 @@ impl Replica {
             slowness: Cell::new(0),
             durable: Cell::new(None),
             given: Cell::new(0),
+            sender_began_after: Cell::new(0),
         }
     }
 
@@ -87,7 +92,7 @@ impl Replica {
                 work();
             });
         };
-        let queue = Queue::new(worker, Box::new(run_work));
+        let queue = Queue::new(Counted::new(number, worker), Box::new(run_work));
         let way = Way {
             link: number,
             node: group,

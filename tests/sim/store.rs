@@ -6,7 +6,7 @@ use crate::world::world;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use walcast::model::{DatabaseState, Message};
+use walcast::model::{DatabaseState, Message, Point};
 use walcast::replica::parts::{
     Action, AtOnce, Command, Machine, Mark, Next, Pages, Refusal, Request, Shared, StreamError,
     Work,
@@ -21,7 +21,8 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Failed {
     Stream(StreamError),
-    Checksum,
+    /// The copy did not become this.
+    Checksum(Point),
     Full,
 }
 
@@ -73,17 +74,22 @@ impl Store {
             Err(failed) => failed,
         };
         // After a power cut the copy may have what the primary lost by one of its own: only then may it turn out to be wrong.
-        let in_doubt = self.in_doubt && !self.machine.is_proven() && self.machine.local().is_some();
+        let recorded = self.machine.local().map(|mark| mark.point);
+        let recorded = recorded.filter(|_| self.in_doubt && !self.machine.is_proven());
         self.disconnected();
-        let diverged = match &failed {
-            Failed::Stream(error) => matches!(error, StreamError::Diverged(_)),
-            Failed::Checksum => true,
-            Failed::Full => false,
+        // What it should have become; the record is all that is known of a primary that has nothing newer.
+        let meant = match &failed {
+            Failed::Stream(StreamError::Diverged(_)) => recorded,
+            Failed::Checksum(point) => recorded.and(Some(*point)),
+            Failed::Stream(_) | Failed::Full => None,
         };
-        if diverged {
+        world().refused(self.replica, &failed, meant);
+        if matches!(
+            failed,
+            Failed::Stream(StreamError::Diverged(_)) | Failed::Checksum(_)
+        ) {
             self.machine.forget_local();
         }
-        world().refused(self.replica, &failed, in_doubt);
         self.shared
             .set_state(DatabaseState::Disconnected, "refused".to_owned());
         false
@@ -143,11 +149,11 @@ impl Store {
 
     fn publish(&mut self, mark: Mark) -> Result<(), Failed> {
         let Some(mut content) = self.pending.take() else {
-            return Err(Failed::Checksum);
+            return Err(Failed::Checksum(mark.point));
         };
         content.resize(mark.point.page_count);
         if content.sum() != mark.point.dbsum.0 {
-            return Err(Failed::Checksum);
+            return Err(Failed::Checksum(mark.point));
         }
         let first = self.disk().visible().is_none();
         if first && self.disk().failing {
@@ -209,7 +215,6 @@ impl Work for Store {
                 session,
                 permit,
             } => {
-                world().queue_gave(self.replica, &message);
                 if !session.is_cancelled() && !self.message(message) {
                     session.cancel();
                 }
@@ -243,7 +248,6 @@ impl Work for Store {
         if !small || self.disk().slow {
             return AtOnce::Later(message);
         }
-        world().queue_gave(self.replica, &message);
         match self.message(message) {
             true => AtOnce::Done,
             false => AtOnce::Refused,

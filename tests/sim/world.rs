@@ -3,12 +3,15 @@
 use crate::app::App;
 use crate::check::Check;
 use crate::disk::Content;
+use crate::excuse;
 use crate::net::Net;
 use crate::primary::Primary;
+use crate::queue;
 use crate::replica::Replica;
 use crate::rng::{Rng, choose};
 use crate::sched::{self, WORLD as NOBODY, sleep_ms};
 use crate::store::Failed;
+use crate::totals::Totals;
 use std::cell::{Cell, RefCell};
 use std::fmt::{Arguments, Write as _};
 use std::path::Path;
@@ -22,8 +25,9 @@ use walcast::replica::parts::{Mark, StreamError};
 
 /// Virtual noon of the first day, µs since 1970.
 const NOON_US: i64 = 1_764_331_200_000_000;
-/// As `follow` has it: packed bytes that wait for the applier, and what a message and its frame add.
-const IN_FLIGHT: u64 = (8 << 20) + (4 << 20);
+
+/// One world of so many has a large database, whose snapshots are several messages.
+const LARGE: u64 = 10;
 
 /// Real replicas of one process take turns in applying at once (`worker`), and worlds must not meet.
 static REAL: Mutex<()> = Mutex::new(());
@@ -44,7 +48,9 @@ pub struct World {
     log: RefCell<Log>,
     /// Nothing is ever too old or too much to be kept.
     pub keeps_all: bool,
-    pub counts: RefCell<std::collections::BTreeMap<&'static str, u64>>,
+    /// The database is large, for a simulation.
+    pub large: bool,
+    totals: RefCell<Totals>,
 }
 
 /// The log of events.
@@ -86,8 +92,17 @@ impl World {
     pub fn create(seed: u64, files: &Path, aloud: bool) -> Rc<World> {
         take_over();
         let mut rng = Rng::new(seed);
-        let page_size = choose(&mut rng, &[512, 1024, 4096]);
-        let pages = rng.between(2, 40) as u32;
+        let large = rng.one_in(LARGE);
+        let (page_size, pages) = match large {
+            true => {
+                let page_size = choose(&mut rng, &[1024, 4096]);
+                (page_size, rng.between(3 << 20, 14 << 20) as u32 / page_size)
+            }
+            false => {
+                let page_size = choose(&mut rng, &[512, 1024, 4096]);
+                (page_size, rng.between(2, 40) as u32)
+            }
+        };
         let app_rng = Rng::new(rng.next());
         let app = App::create(&files.join("app.db"), page_size, pages, app_rng);
         let replicas = rng.between(1, 3) as usize;
@@ -95,7 +110,8 @@ impl World {
         let primary = Primary::new(app, &mut rng);
         let real = |number: usize, rng: &mut Rng| {
             let directory = files.join(format!("replica-{number}"));
-            rng.one_in(8).then(|| directory.join("copy.db"))
+            // What a reader sees of it is read whole at each state, which takes too long of a large one.
+            (rng.one_in(8) && !large).then(|| directory.join("copy.db"))
         };
         let replicas: Vec<Replica> = (0..replicas)
             .map(|number| Replica::new(number, real(number, &mut rng)))
@@ -116,7 +132,8 @@ impl World {
                 aloud,
                 ..Log::default()
             }),
-            counts: RefCell::default(),
+            large,
+            totals: RefCell::default(),
         });
         WORLD.with(|current| *current.borrow_mut() = Some(world.clone()));
         world
@@ -169,7 +186,25 @@ impl World {
 
     /// One more of a kind.
     pub fn count(&self, what: &'static str) {
-        *self.counts.borrow_mut().entry(what).or_default() += 1;
+        self.count_many(what, 1);
+    }
+
+    /// So many more of a kind.
+    pub fn count_many(&self, what: &'static str, count: u64) {
+        self.totals.borrow_mut().add(what, count);
+    }
+
+    /// The largest of a kind counts.
+    pub fn most(&self, what: &'static str, value: u64) {
+        self.totals.borrow_mut().most(what, value);
+    }
+
+    /// What happened.
+    pub fn totals(&self) -> Totals {
+        self.count("worlds");
+        self.count_many("simulated seconds", self.began.elapsed().as_secs());
+        self.count_many("large worlds", u64::from(self.large));
+        self.totals.take()
     }
 
     /// A message of a stream reached a replica whose copy is at `local`.
@@ -207,6 +242,9 @@ impl World {
                 ));
             }
             Message::Chunk(chunk) => {
+                if chunk.commit.is_none() {
+                    self.count("parts of a transaction");
+                }
                 let commit = if chunk.commit.is_some() {
                     ", commits"
                 } else {
@@ -216,6 +254,9 @@ impl World {
                     "replica {replica}: chunk {} to {:x}{commit}",
                     chunk.start, chunk.end_offset
                 ));
+            }
+            Message::SnapshotPages(pages) if pages.first_page > 1 => {
+                self.count("parts of a snapshot, but the first");
             }
             Message::SnapshotPages(_) | Message::Heartbeat { .. } => {}
         }
@@ -227,7 +268,9 @@ impl World {
         let history = &self.primary.app.borrow().history;
         let state = history.find(mark.point.dbsum.0, mark.point.page_count);
         let state = state.expect("the copy was at a commit");
-        if at.generation != tip.generation || history.is_lost(state) {
+        let newest = self.check.state_at(tip);
+        let newest = newest.expect("the primary's position was captured");
+        if at.generation != tip.generation || !history.leads_to(state, newest) {
             return;
         }
         if self.primary.damaged.borrow().contains(&at.generation) {
@@ -242,37 +285,45 @@ impl World {
         );
     }
 
-    /// A message was given to whoever applies.
-    pub fn queue_gave(&self, replica: usize, message: &Message) {
-        let bytes = match message {
-            Message::Chunk(chunk) => chunk.data.len(),
-            Message::SnapshotPages(pages) => pages.data.len(),
-            _ => 0,
-        };
-        let given = &self.replicas[replica].given;
-        given.set(given.get() + bytes as u64);
-    }
-
     /// What was received and is not applied is bounded.
     pub fn check_queue(&self, replica: usize, taken: u64) {
-        let waiting = taken.saturating_sub(self.replicas[replica].given.get());
+        let applied = self.replicas[replica].given.get();
+        let waiting = taken.checked_sub(applied);
+        let waiting = waiting.expect("what was applied came out of the network");
+        self.most("bytes that waited for a database", waiting);
         assert!(
-            waiting <= IN_FLIGHT,
+            waiting <= queue::MOST,
             "replica {replica}: {waiting} bytes wait for its database"
         );
     }
 
     /// A replica did not take what it received. No byte changes on the way, so a message that breaks the protocol, or a
-    /// state that is not the primary's, was made by the code under test.
-    pub fn refused(&self, replica: usize, why: &Failed, in_doubt: bool) {
+    /// state that is not the primary's, was made by the code under test. `meant`: nobody knew where the copy was, and it
+    /// should have become this.
+    pub fn refused(&self, replica: usize, why: &Failed, meant: Option<Point>) {
         self.note(format_args!("replica {replica}: refused: {why:?}"));
         match why {
             Failed::Full => self.count("refused: full"),
-            Failed::Checksum | Failed::Stream(StreamError::Diverged(_)) if in_doubt => {
-                self.count("refused: lost on both sides");
+            Failed::Checksum(_) | Failed::Stream(StreamError::Diverged(_))
+                if meant.is_some_and(|meant| self.is_stranded(replica, &meant)) =>
+            {
+                self.count("excused: a copy that is lost");
             }
             why => panic!("replica {replica} refused what the primary sent: {why:?}"),
         }
+    }
+
+    fn is_stranded(&self, replica: usize, meant: &Point) -> bool {
+        let history = &self.primary.app.borrow().history;
+        let disk = self.replicas[replica].disk.lock().expect("no panic");
+        let copy = disk.visible().expect("a copy");
+        let copy = history.find(copy.sum(), copy.page_count());
+        let meant = history.find(meant.dbsum.0, meant.page_count);
+        excuse::is_stranded(
+            history,
+            copy.expect("the copy is at a commit"),
+            meant.expect("the primary sends its commits"),
+        )
     }
 
     /// Readers of a replica see this now.
@@ -290,10 +341,24 @@ impl World {
         self.note(format_args!(
             "replica {replica}: shows state {state} at {position}"
         ));
-        self.count("published");
+        self.count("states read");
         assert_eq!(sum, point.dbsum.0, "replica {replica} is not what it says");
-        self.check.pair(history, position, state);
-        self.check.visible(history, replica, state, None);
+        if self.check.seen(replica) != Some(state) {
+            let sender = self.replicas[replica].sender_began_after.get();
+            assert!(
+                excuse::was_under_way(history, state, sender),
+                "replica {replica} shows state {state} at {position}, which was lost before it was sent"
+            );
+            if history.taken_by(state).is_some() {
+                self.count("excused: under way at a power cut");
+            }
+        }
+        if self.check.pair(history, position, state) {
+            self.count("excused: a position that is used again");
+        }
+        if self.check.visible(history, replica, state, None) {
+            self.count("excused: readers that leave a lost state");
+        }
     }
 
     /// What the primary knows of its replicas is not more than they have said.

@@ -13,18 +13,9 @@ impl App {
     /// The machine loses power: what was not synced is there or not, by sectors. Then the application opens the database
     /// again, and SQLite recovers it. Returns the number of commits that are gone.
     pub fn power_cut(&mut self) -> usize {
-        let before = self.history.current();
         self.lose_unsynced_pages();
         self.lose_unsynced_log();
-        self.recover();
-        let after = self.history.current();
-        let mut at = before;
-        let mut lost = 0;
-        while at != after {
-            at = self.history.parent(at).expect("an earlier state");
-            lost += 1;
-        }
-        lost
+        self.recover()
     }
 
     fn lose_unsynced_pages(&mut self) {
@@ -52,8 +43,8 @@ impl App {
         self.log_bytes = image;
     }
 
-    /// `walIndexRecover`, and what the database is then.
-    fn recover(&mut self) {
+    /// `walIndexRecover`, and what the database is then. Returns the number of commits that are gone.
+    fn recover(&mut self) -> usize {
         let size = self.page_size as usize;
         let len = self.db.metadata().expect("metadata").len() as usize;
         let mut file = vec![0; len];
@@ -102,7 +93,7 @@ impl App {
         self.hashes = hashes.collect();
         let found = self.history.find(self.dbsum(), self.page_count());
         let state = found.expect("the application's own recovery gives one of its states");
-        self.history.back_to(state);
         self.memory = Memory::recovered(header);
+        self.history.back_to(state)
     }
 }
