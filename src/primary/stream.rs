@@ -250,7 +250,10 @@ impl StreamHandle {
         // A heartbeat says "level with the primary": it must not be said while the capture is held up.
         match self.shared.state() {
             (DatabaseState::Streaming, _) => {
-                if let Some(tip) = self.shared.hub.tip_now() {
+                // What was captured since the look is sent first: a heartbeat is not ahead of its stream.
+                let key = |p: Position| (p.index, p.offset);
+                let sent = |tip: &Point| key(tip.position) <= key(self.cursor);
+                if let Some(tip) = self.shared.hub.tip_now().filter(sent) {
                     self.fed.forget();
                     self.out.push_back(heartbeat(tip.position));
                 }
