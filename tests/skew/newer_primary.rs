@@ -3,7 +3,7 @@
 use crate::messages::*;
 use crate::player::Player;
 use crate::protobuf::{answer_with_field, answer_with_later_fields, delimited, varint};
-use crate::server::Server;
+use crate::server::{Server, until};
 use crate::stage::{Place, assert_content, content_of, read_only, wait_position, wait_reason};
 use crate::transcript::{Call, End, State, recorded};
 use bytes::Bytes;
@@ -165,7 +165,10 @@ fn assert_stops(place: &Place, player: &Player, call: Call, words: &str, has: &S
     assert_eq!(status["position"], *has.position, "{words}");
     assert_eq!(content_of(&reader), has.content, "{words}");
     assert_content(&place.db(), has);
-    assert!(replica.log().contains(words), "the log says it as well");
+    // Its line comes after the state.
+    until("the log's line", || {
+        replica.log().contains(words).then_some(())
+    });
     replica
 }
 
