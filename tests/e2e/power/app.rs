@@ -110,10 +110,13 @@ impl Holder {
 
     /// With `synchronous=OFF` SQLite syncs neither the log before a checkpoint nor the database after it. The first is
     /// this reader's own risk, and done for it here; the second must not become everybody's.
-    fn end(self, mark: u64) {
+    /// Answers with the header of the log that was held.
+    fn end(self, mark: u64) -> String {
         super::workload::wait_mark(&self.copy, mark);
-        let log = File::open(self.copy.with_file_name("app.db-wal")).expect("open the log");
+        let path = self.copy.with_file_name("app.db-wal");
+        let log = File::open(&path).expect("open the log");
         log.sync_all().expect("sync the log");
+        let header = super::workload::log_header(&path).expect("a log that is held has one");
         self.reader
             .execute_batch("COMMIT; PRAGMA synchronous = OFF")
             .expect("end reading");
@@ -124,11 +127,12 @@ impl Holder {
             })
             .expect("checkpoint");
         assert_eq!((busy, frames), (0, copied), "the checkpoint is not whole");
+        header
     }
 }
 
 /// Options: `db`, `page_size`, `synchronous`, `seed`, `acts`, `mark`, `autocheckpoint`; `last`: a checkpoint at the end;
-/// `hold`: a copy, which a reader holds meanwhile, and checkpoints at the end.
+/// `hold`: a copy, which a reader holds meanwhile, and checkpoints at the end; the report has the `header` of its log.
 /// Or `wait`: a copy, on which a reader waits for the mark. Or `remove`: the directory of a copy that somebody deletes, with what it says of itself, but not with its log.
 pub fn main(spec: &Spec) -> Spec {
     if spec.get("wait").is_some() {
@@ -168,12 +172,13 @@ pub fn main(spec: &Spec) -> Spec {
         }
     }
     mark(&conn, spec.or("mark", 0)).expect("mark the end");
+    let mut report = Spec::new("power");
     if let Some(holder) = holder {
-        holder.end(spec.or("mark", 0));
+        report = report.with("header", holder.end(spec.or("mark", 0)));
     }
     if let Some(mode) = spec.get("last") {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
         conn.query_row(&sql, [], |_| Ok(())).expect("checkpoint");
     }
-    Spec::new("power")
+    report
 }

@@ -87,7 +87,8 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    fn act(&mut self, acts: u64, more: &[(&str, &str)]) {
+    /// Answers with what the application tells.
+    fn act(&mut self, acts: u64, more: &[(&str, &str)]) -> Spec {
         self.mark += 1;
         let mut spec = Spec::new("power")
             .with_path("db", &database(&self.recorder.root, PRIMARY))
@@ -100,7 +101,7 @@ impl Life<'_> {
             spec = spec.with(key, value);
         }
         let spec = self.recorder.watched(spec);
-        run(self.scratch.path(), "app", spec).unwrap_or_else(|why| panic!("{why}"));
+        run(self.scratch.path(), "app", spec).unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// Waits for the last mark on the replica, in a recorded process as well: where walcast does not have the database open
@@ -154,13 +155,12 @@ pub fn record(shape: Shape, seed: u64) -> (Recording, Scratch) {
         life.wait_mark();
     }
     // A reader's checkpoint, which synced nothing, is all that the replica's log waited for to begin anew.
-    life.act(60, &[("hold", &copy.display().to_string())]);
+    let held = life.act(60, &[("hold", &copy.display().to_string())]);
     let log = copy.with_file_name("app.db-wal");
-    let header = || std::fs::read(&log).map(|bytes| bytes[..32].to_vec());
-    let before = header().expect("read the copy's log");
-    wait_for("the log to begin anew", || {
-        let now = header().map_err(|e| e.to_string())?;
-        (now != before).then_some(()).ok_or("not yet".to_owned())
+    wait_for("the log to begin anew", || match log_header(&log) {
+        // Between the two it may be empty.
+        Some(now) if held.get("header") != Some(now.as_str()) => Ok(()),
+        _ => Err("not yet".to_owned()),
     });
     life.act(60, &[]);
     life.wait_mark();
@@ -199,6 +199,12 @@ pub fn record(shape: Shape, seed: u64) -> (Recording, Scratch) {
         prove_complete(&recording, &root, Path::new(side));
     }
     (recording, scratch)
+}
+
+/// The header of a log, for a comparison; `None` if it has none.
+pub fn log_header(log: &Path) -> Option<String> {
+    let bytes = std::fs::read(log).ok()?;
+    Some(format!("{:02x?}", bytes.get(..32)?))
 }
 
 /// Both again; the replica with the primary's new address.
