@@ -158,7 +158,12 @@ impl App {
 
     /// Bytes of the log that count.
     pub fn log_len(&self) -> u64 {
-        WAL_HEADER_SIZE as u64 + self.frames.len() as u64 * frame_size(self.page_size)
+        self.len_of(self.frames.len())
+    }
+
+    /// Bytes of a log of so many frames.
+    pub fn len_of(&self, frames: usize) -> u64 {
+        WAL_HEADER_SIZE as u64 + frames as u64 * frame_size(self.page_size)
     }
 
     fn write_log(&mut self, at: usize, bytes: &[u8]) {

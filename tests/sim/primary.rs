@@ -1,6 +1,8 @@
 //! The primary's process: the shipped capture, turn by turn, the shipped hub, streams and service; and what becomes of its
 //! files when it is killed or its machine loses power.
 
+mod moment;
+
 use crate::app::App;
 use crate::history::Cut;
 use crate::rng::{Rng, choose};
@@ -198,6 +200,16 @@ impl Primary {
     pub fn power_cut(&self, rng: &mut Rng) -> usize {
         self.kill();
         self.captured_log.set(None);
+        let moment = match rng.one_in(2) {
+            true => self.app.borrow_mut().some_moment(),
+            false => None,
+        };
+        if let Some(frames) = moment {
+            let log_len = self.app.borrow().len_of(frames);
+            let lost = self.app.borrow_mut().power_cut_since(frames);
+            self.lose_since(log_len, rng);
+            return lost;
+        }
         let lost = self.app.borrow_mut().power_cut();
         let generations = ownership::directory_of(&self.path()).join("generations");
         let commits = ownership::directory_of(&self.path()).join("commits");
