@@ -221,6 +221,7 @@ impl Faults {
         let world = world();
         let over = self.primary_busy.clone();
         let mut rng = Rng::new(self.rng.next());
+        let away = rng.below(8_000);
         if fault == Fault::PrimaryPower {
             sched::kill(self.application.get());
             let lost = world.primary.power_cut(&mut rng);
@@ -229,14 +230,17 @@ impl Faults {
             world.note(format_args!(
                 "primary: lost power, and {lost} commits; at state {state}"
             ));
-            // While it rests, replicas find that the primary is behind them; the longest time is that until the end.
-            let rests = choose(&mut self.rng, &[0, 0, 4_000, 20_000, 90_000]);
+            // While it rests, replicas find that the primary is behind them; the longest time is that until the end. Then
+            // the primary sees each commit that is over the same offsets as a lost one.
+            let rests = choose(
+                &mut self.rng,
+                &[0, 0, away, away + 1_000, away + 6_000, 90_000],
+            );
             self.start_application_after(rests);
         }
         spawn(sched::WORLD, async move {
             let world = crate::world::world();
             let primary = &world.primary;
-            let away = rng.below(8_000);
             match fault {
                 Fault::PrimaryFull => {
                     primary.full.set(true);
