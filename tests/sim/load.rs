@@ -86,8 +86,11 @@ impl Load {
             // Until a checkpoint could begin it anew.
             return;
         }
-        frames = frames.min(room - 100);
+        let again = app.again.pop_front().map(u64::from);
+        let is_again = again.is_some();
+        frames = again.unwrap_or(frames).min(room - 100);
         let size = match rng.below(12) {
+            _ if is_again => size,
             0 => size + rng.between(1, 20) as u32,
             1 if size > 8 => size - rng.between(1, u64::from(size / 2).min(300)) as u32,
             2 if frames > 500 => size + (frames / 2).min(400) as u32,

@@ -20,6 +20,12 @@ impl App {
 
     /// The same, of a disk that has the log as it was when it had so many frames, and of what came later at most some sectors.
     pub fn power_cut_since(&mut self, frames: usize) -> usize {
+        let lost = self.commit_ends();
+        let lost = lost.windows(2).filter(|ends| ends[0] >= frames);
+        let lost = lost.map(|ends| (ends[1] - ends[0]) as u32).collect();
+        if self.rng.one_in(2) {
+            self.again = lost;
+        }
         self.lose_unsynced_pages();
         self.lose_log_since(frames);
         self.recover()
@@ -57,6 +63,7 @@ impl App {
             .count()
     }
 
+    /// The log as it was written at a commit, and nothing sure behind it.
     fn lose_log_since(&mut self, frames: usize) {
         let end = self.len_of(frames) as usize;
         let kept = [0, 0, 50][self.rng.below(3) as usize];
