@@ -6,6 +6,7 @@ mod recovery;
 use crate::history::{History, StateId};
 use crate::rng::Rng;
 use crate::shm::{Memory, Owner};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ pub struct App {
     log_bytes: Vec<u8>,
     log_synced: Vec<u8>,
     undo: Vec<Undo>,
+    /// Frames of the transactions that a power cut took, if the application is asked for the same again.
+    pub again: VecDeque<u32>,
     next_content: u64,
     /// How often the log began anew.
     pub restarts: u64,
@@ -86,6 +89,7 @@ impl App {
             log_bytes: Vec::new(),
             log_synced: Vec::new(),
             undo: Vec::new(),
+            again: VecDeque::new(),
             next_content: 0,
             restarts: 0,
             is_large: u64::from(pages) * u64::from(page_size) > 1 << 20,
@@ -158,7 +162,12 @@ impl App {
 
     /// Bytes of the log that count.
     pub fn log_len(&self) -> u64 {
-        WAL_HEADER_SIZE as u64 + self.frames.len() as u64 * frame_size(self.page_size)
+        self.len_of(self.frames.len())
+    }
+
+    /// Bytes of a log of so many frames.
+    pub fn len_of(&self, frames: usize) -> u64 {
+        WAL_HEADER_SIZE as u64 + frames as u64 * frame_size(self.page_size)
     }
 
     fn write_log(&mut self, at: usize, bytes: &[u8]) {

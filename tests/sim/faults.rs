@@ -116,11 +116,19 @@ impl Faults {
 
     /// The application begins to work.
     pub fn start_application(&mut self) {
+        self.start_application_after(0);
+    }
+
+    fn start_application_after(&mut self, ms: u64) {
         let group = sched::group();
         self.application.set(group);
         self.until = Rc::default();
         let load = Load::new(Rng::new(self.rng.next()));
-        spawn(group, load.run(group, self.until.clone()));
+        let until = self.until.clone();
+        spawn(group, async move {
+            sleep_ms(ms).await;
+            load.run(group, until).await;
+        });
     }
 
     /// The application commits nothing more.
@@ -213,6 +221,7 @@ impl Faults {
         let world = world();
         let over = self.primary_busy.clone();
         let mut rng = Rng::new(self.rng.next());
+        let away = rng.below(8_000);
         if fault == Fault::PrimaryPower {
             sched::kill(self.application.get());
             let lost = world.primary.power_cut(&mut rng);
@@ -221,12 +230,17 @@ impl Faults {
             world.note(format_args!(
                 "primary: lost power, and {lost} commits; at state {state}"
             ));
-            self.start_application();
+            // While it rests, replicas find that the primary is behind them; the longest time is that until the end. Then
+            // the primary sees each commit that is over the same offsets as a lost one.
+            let rests = choose(
+                &mut self.rng,
+                &[0, 0, away, away + 1_000, away + 6_000, 90_000],
+            );
+            self.start_application_after(rests);
         }
         spawn(sched::WORLD, async move {
             let world = crate::world::world();
             let primary = &world.primary;
-            let away = rng.below(8_000);
             match fault {
                 Fault::PrimaryFull => {
                     primary.full.set(true);

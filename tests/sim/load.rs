@@ -15,6 +15,8 @@ pub struct Load {
     gap_ms: u64,
     /// Bytes of log from which it asks for a checkpoint.
     checkpoint_bytes: u64,
+    /// Frames of most transactions. Where all have as many, they end where those ended that a power cut took.
+    usual_frames: (u64, u64),
     huge_left: u64,
     most_pages: u32,
     truncates: bool,
@@ -30,6 +32,7 @@ impl Load {
         Load {
             gap_ms: [2, 10, 60, 400][rng.below(4) as usize],
             checkpoint_bytes: [4 << 10, 40 << 10, 400 << 10, 4 << 20][rng.below(4) as usize],
+            usual_frames: [(1, 4), (1, 4), (1, 1), (2, 2)][rng.below(4) as usize],
             huge_left: if world().large { 6 } else { rng.below(3) },
             most_pages: if world().large { 16 << 10 } else { 600 },
             truncates: rng.one_in(3),
@@ -70,7 +73,7 @@ impl Load {
         let size = app.page_count();
         let frame = frame_size(app.page_size);
         let mut frames = match rng.below(100) {
-            0..=79 => rng.between(1, 4),
+            0..=79 => rng.between(self.usual_frames.0, self.usual_frames.1),
             80..=97 => rng.between(4, 60),
             _ if self.huge_left > 0 => {
                 self.huge_left -= 1;
@@ -83,8 +86,11 @@ impl Load {
             // Until a checkpoint could begin it anew.
             return;
         }
-        frames = frames.min(room - 100);
+        let again = app.again.pop_front().map(u64::from);
+        let is_again = again.is_some();
+        frames = again.unwrap_or(frames).min(room - 100);
         let size = match rng.below(12) {
+            _ if is_again => size,
             0 => size + rng.between(1, 20) as u32,
             1 if size > 8 => size - rng.between(1, u64::from(size / 2).min(300)) as u32,
             2 if frames > 500 => size + (frames / 2).min(400) as u32,

@@ -1,6 +1,8 @@
 //! The primary's process: the shipped capture, turn by turn, the shipped hub, streams and service; and what becomes of its
 //! files when it is killed or its machine loses power.
 
+mod moment;
+
 use crate::app::App;
 use crate::history::Cut;
 use crate::rng::{Rng, choose};
@@ -18,7 +20,7 @@ use walcast::format::position::{Generation, Position};
 use walcast::model::Point;
 use walcast::ownership;
 use walcast::primary::parts::Shared;
-use walcast::primary::shadow::{Housekeeping, Job, work};
+use walcast::primary::shadow::{Housekeeping, Job, Layout, Lineage, work};
 use walcast::primary::{Primary as Served, PrimaryConfig};
 use walcast::server::{Registry, Served as InRegistry, Unguarded};
 
@@ -143,6 +145,7 @@ impl Primary {
         config.heartbeat = self.heartbeat;
         config.server_id = "primary".to_owned();
         let shared = Arc::new(Shared::new(config));
+        self.forget_unproven(&shared.layout);
         let served = Served::simulated(shared.clone());
         let registry = Registry::new(None);
         let database = InRegistry::Primary(Arc::new(served.clone()));
@@ -165,6 +168,18 @@ impl Primary {
             group,
             crate::capture::capture(process, self.processes.get()),
         );
+    }
+
+    /// Of a generation that began with an empty log and has nothing in it yet, only the record of its base can prove
+    /// anything, and that is an errand for the disk, which an end may come before.
+    fn forget_unproven(&self, layout: &Layout) {
+        let generation = self.generation.get();
+        let began = generation.filter(|g| self.position.get() == Some(Position::start_of(*g)));
+        let lineage = began.and_then(|g| Lineage::read(layout, g).expect("a disk that reads"));
+        if began.is_some() && lineage.is_none_or(|lineage| lineage.base.is_none()) {
+            self.captured_log.set(None);
+            world().count("an end before a generation's base was recorded");
+        }
     }
 
     /// SIGKILL.
@@ -198,6 +213,16 @@ impl Primary {
     pub fn power_cut(&self, rng: &mut Rng) -> usize {
         self.kill();
         self.captured_log.set(None);
+        let moment = match rng.one_in(2) {
+            true => self.app.borrow_mut().some_moment(),
+            false => None,
+        };
+        if let Some(frames) = moment {
+            let log_len = self.app.borrow().len_of(frames);
+            let lost = self.app.borrow_mut().power_cut_since(frames);
+            self.lose_since(log_len, rng);
+            return lost;
+        }
         let lost = self.app.borrow_mut().power_cut();
         let generations = ownership::directory_of(&self.path()).join("generations");
         let commits = ownership::directory_of(&self.path()).join("commits");

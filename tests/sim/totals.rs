@@ -8,9 +8,10 @@ use std::fmt;
 const ENOUGH: u64 = 300;
 
 /// What must happen besides all kinds of fault.
-const EXPECTED: [&str; 11] = [
+const EXPECTED: [&str; 13] = [
     "commits",
     "commits that a power cut took",
+    "excused: a position that is used again",
     "excused: readers that leave a lost state",
     "excused: under way at a power cut",
     "generations",
@@ -18,6 +19,7 @@ const EXPECTED: [&str; 11] = [
     "parts of a transaction",
     "parts of a snapshot, but the first",
     "rests",
+    "snapshot: ahead",
     "snapshot: checksum",
     "states read",
 ];
