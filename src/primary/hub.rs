@@ -21,6 +21,8 @@ const RING_CHUNKS: usize = 16 * 1024;
 const CHUNK_OVERHEAD: usize = 200;
 /// Commits whose time is remembered, to tell how many seconds a replica is behind.
 const TIMES: usize = 4096;
+/// Who is more chunks behind reads them from the shadow WAL, many together (`batch`), though the ring has them.
+const FAR: usize = 256;
 
 /// A chunk that was captured, in the forms in which streams send it.
 #[derive(Clone)]
@@ -259,6 +261,7 @@ impl Hub {
             .ring
             .partition_point(|entry| key(entry.chunk.end()) <= key(cursor));
         match state.ring.get(next) {
+            Some(_) if state.ring.len() - next > FAR => After::Behind { bound },
             Some(entry) if entry.chunk.start == cursor => After::Entry(entry.clone()),
             // The first chunk of an index follows the end of the index before.
             Some(entry)

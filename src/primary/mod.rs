@@ -15,6 +15,7 @@
 
 mod answers;
 mod attach;
+mod batch;
 mod capture;
 mod chase;
 mod continuity;

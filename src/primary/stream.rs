@@ -1,5 +1,6 @@
 //! One replica's stream: a cursor over the history, moved by being polled.
 
+use super::batch::{self, BATCH_BYTES, Batch};
 use super::decide::damaged;
 use super::error::PrimaryError;
 use super::hub::{After, Entry};
@@ -20,13 +21,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-/// Packed bytes that one step reads from the shadow WAL, about.
-const BATCH_BYTES: usize = 512 * 1024;
-/// Chunks that one step reads.
-const BATCH_CHUNKS: usize = 256;
-
-pub(super) type Batch = (ShadowReader, Result<Vec<Chunk>, ShadowError>);
 
 pub(super) enum Phase {
     /// Pages of a snapshot.
@@ -285,7 +279,13 @@ impl StreamHandle {
     fn begin_reading(&mut self, bound: Position) {
         let layout: Layout = self.shared.layout.clone();
         let reader = ShadowReader::new(layout, self.cursor);
-        self.reading = Some(disk::aside(move || read_batch(reader, bound)));
+        self.read(reader, bound);
+    }
+
+    fn read(&mut self, reader: ShadowReader, bound: Position) {
+        // A reader in this process is an archive, whose documents name each commit.
+        let together = !self.replica_id.is_empty();
+        self.reading = Some(disk::aside(move || batch::read(reader, bound, together)));
     }
 
     /// Takes what was read, and reads on while the connection is busy with it.
@@ -331,7 +331,7 @@ impl StreamHandle {
         }
         if let After::Behind { bound } = self.shared.hub.after(self.epoch, self.cursor) {
             let bound = mend_end.unwrap_or(bound);
-            self.reading = Some(disk::aside(move || read_batch(reader, bound)));
+            self.read(reader, bound);
         }
     }
 }
@@ -365,24 +365,6 @@ fn heartbeat_due(last: Instant, interval: Duration) -> Instant {
     let at_us = i128::from(clock_us()) + ahead.as_micros() as i128;
     let rest = at_us.rem_euclid(step.as_micros() as i128);
     due - Duration::from_micros(u64::try_from(rest).unwrap_or(0))
-}
-
-fn read_batch(mut reader: ShadowReader, bound: Position) -> Batch {
-    let mut chunks = Vec::new();
-    let mut bytes = 0;
-    while bytes < BATCH_BYTES && chunks.len() < BATCH_CHUNKS {
-        match reader.next(bound) {
-            Ok(Some(chunk)) => {
-                bytes += chunk.data.len();
-                chunks.push(chunk);
-            }
-            Ok(None) => break,
-            // What was read before the damage is good and goes out first; the next step meets the damage again.
-            Err(_) if !chunks.is_empty() => break,
-            Err(error) => return (reader, Err(error)),
-        }
-    }
-    (reader, Ok(chunks))
 }
 
 fn unpack(chunk: Chunk) -> Result<Chunk, PrimaryError> {

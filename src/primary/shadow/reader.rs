@@ -143,7 +143,7 @@ impl ShadowReader {
     }
 
     /// The record of the last chunk's end, and the chunk's bytes.
-    pub(super) fn last(&self) -> (Option<CommitRecord>, &[u8]) {
+    pub(in crate::primary) fn last(&self) -> (Option<CommitRecord>, &[u8]) {
         (self.last_record, &self.content)
     }
 

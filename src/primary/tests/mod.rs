@@ -3,6 +3,7 @@
 
 mod access;
 mod attach;
+mod batch;
 mod capture;
 mod child;
 mod continuity;
