@@ -229,8 +229,13 @@ impl Applier {
     }
 
     fn act(&mut self, action: Action) -> Result<(), ApplyError> {
-        if let Action::BeginSnapshot { .. } | Action::Append(_) | Action::EndSnapshot(_) = action {
+        // A snapshot follows a hello, before which all is settled.
+        if let Action::Append(_) = action {
             self.publish_gathered()?;
+            // Between two transactions: in the middle of one the log cannot begin anew, however large it is.
+            if self.unkept > 0 {
+                self.keep_house(false)?;
+            }
         }
         match action {
             Action::Greeted { position, clock_us } => self.shared.greeted(position, clock_us),
@@ -241,7 +246,10 @@ impl Applier {
             } => self.begin_snapshot(page_size, page_count)?,
             Action::Append(pages) => self.append(&pages)?,
             Action::Publish(pages, mark) => {
-                if self.gathered.add(pages, mark) {
+                // What lies in the log already waits for nothing.
+                let local = attached(&mut self.local, &self.shared)?;
+                let has_begun = local.log().next() != local.backfill().0;
+                if self.gathered.add(pages, mark) || has_begun {
                     self.publish_gathered()?;
                 }
             }

@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 /// A copy that is level, and its worker.
 fn level(source: &Source) -> (Target, Worker) {
-    let target = Target::new();
+    level_in(Target::new(), source)
+}
+
+fn level_in(target: Target, source: &Source) -> (Target, Worker) {
     let mut worker = Worker::new(target.shared.clone());
     let session = CancellationToken::new();
     begin(&mut worker);
@@ -113,4 +116,25 @@ fn what_does_not_have_the_checksum_is_not_visible_and_ends_the_stream() {
     give(&mut worker, source.snapshot(), &CancellationToken::new());
     worker.settle();
     assert_eq!(rows(&target.reader()), rows(&source.sql));
+}
+
+#[test]
+fn between_two_large_transactions_the_log_has_its_limit() {
+    let source = source();
+    let limits = Target::with_limits(64 << 10, 256 << 10);
+    let (target, mut worker) = level_in(limits, &source);
+    let reader = target.reader();
+    reader.execute_batch("BEGIN").expect("begun");
+    rows(&reader);
+    let mark = begin(&mut worker).expect("a mark");
+    for _ in 0..5 {
+        source.run("INSERT INTO t(b) VALUES(hex(randomblob(100000)))");
+    }
+    // Each is ten chunks and more.
+    let session = CancellationToken::new();
+    give(&mut worker, source.since(&mark, 5), &session);
+    assert!(session.is_cancelled(), "nothing ends it");
+    let log = std::fs::metadata(target.path.with_extension("db-wal")).expect("the log");
+    assert!(log.len() < 600 << 10, "the log has {} bytes", log.len());
+    assert!(target.shared.is_held());
 }
