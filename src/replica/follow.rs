@@ -352,7 +352,7 @@ async fn receive(
         shared.note_bytes(size);
         // All permits are back: what was queued before is applied.
         let message = match room.available_permits() {
-            IN_FLIGHT => match at_once(follower.queue.worker(), message) {
+            IN_FLIGHT => match at_once(follower.queue.worker(), session, message) {
                 AtOnce::Done => continue,
                 AtOnce::Refused => return Ended::Here,
                 AtOnce::Later(message) => message,

@@ -14,6 +14,7 @@ use crate::ownership::{self, Ownership};
 use crate::sqlite::WalIndex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
+use tokio_util::sync::CancellationToken;
 
 /// A database that does what is asked of it, one after the other. A trait, so that a simulation can put a model in its place.
 pub trait Work: Send {
@@ -55,12 +56,22 @@ pub enum Next {
     End,
 }
 
-/// Applies a small message in the calling task. The caller has seen that no message is queued before it.
-pub(super) fn at_once(worker: &Mutex<Box<dyn Work>>, message: Message) -> AtOnce {
-    match worker.try_lock() {
-        Ok(mut worker) => worker.at_once(message),
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().at_once(message),
-        Err(TryLockError::WouldBlock) => AtOnce::Later(message),
+/// Applies a small message of the stream `session` in the calling task. The caller has seen that no message is queued before
+/// it.
+pub(super) fn at_once(
+    worker: &Mutex<Box<dyn Work>>,
+    session: &CancellationToken,
+    message: Message,
+) -> AtOnce {
+    let mut worker = match worker.try_lock() {
+        Ok(worker) => worker,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return AtOnce::Later(message),
+    };
+    // Whoever gives a stream up does so while the worker is locked. What came of it meanwhile would be the first of the next.
+    match session.is_cancelled() {
+        true => AtOnce::Refused,
+        false => worker.at_once(message),
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::replica::worker::{AtOnce, Work, Worker, at_once};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 fn source() -> Source {
     let source = Source::new(4096);
@@ -101,11 +102,35 @@ fn what_cannot_be_done_at_once_comes_back() {
     let worker: Mutex<Box<dyn Work>> = Mutex::new(Box::new(Worker::new(target.shared.clone())));
     let source = source();
     let message = commit(&source, "INSERT INTO t(b) VALUES('one')");
-    let AtOnce::Later(message) = at_once(&worker, message) else {
+    let session = CancellationToken::new();
+    let AtOnce::Later(message) = at_once(&worker, &session, message) else {
         panic!("there is no database yet")
     };
     let _at_work = worker.lock().expect("the lock");
-    let AtOnce::Later(Message::Chunk(_)) = at_once(&worker, message) else {
+    let AtOnce::Later(Message::Chunk(_)) = at_once(&worker, &session, message) else {
         panic!("a thread is at work")
     };
+}
+
+#[test]
+fn nothing_of_a_stream_that_was_given_up_is_taken() {
+    let target = Target::new();
+    let mut worker = Worker::new(target.shared.clone());
+    let (reply, mut request) = tokio::sync::oneshot::channel();
+    worker.command(crate::replica::Command::Begin(reply));
+    assert!(request.try_recv().is_ok_and(|request| request.is_ok()));
+    let waiting = crate::model::DatabaseState::Waiting;
+    target.shared.set_state(waiting, "full".to_owned());
+    let session = CancellationToken::new();
+    session.cancel();
+    // It was on its way while the stream was given up.
+    let late = Message::Heartbeat {
+        position: source().at(32),
+        clock_us: 5,
+    };
+    let worker: Mutex<Box<dyn Work>> = Mutex::new(Box::new(worker));
+    let answer = at_once(&worker, &session, late);
+    assert!(matches!(answer, AtOnce::Refused));
+    let status = target.shared.status();
+    assert_eq!((status.state, status.reason.as_str()), (waiting, "full"));
 }
