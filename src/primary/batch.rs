@@ -14,6 +14,9 @@ const BATCH_CHUNKS: usize = 256;
 /// Unpacked bytes that become one chunk, at most.
 const TOGETHER: usize = 512 * 1024;
 
+/// Unpacked bytes of a chunk that joins others, at most: to pack a larger one again costs more than a message of its own.
+const SMALL: u64 = 32 * 1024;
+
 /// The reader, for the next step, and what it read.
 pub(super) type Batch = (ShadowReader, Result<Vec<Chunk>, ShadowError>);
 
@@ -55,7 +58,8 @@ impl Run {
     fn is_continued_by(&self, chunk: &Chunk) -> bool {
         let follows = |last: &Chunk| {
             // Nothing becomes visible before the end of its transaction, so what has none stays by itself.
-            last.end() == chunk.start && last.commit.is_some() && chunk.commit.is_some()
+            let joins = |chunk: &Chunk| chunk.commit.is_some() && chunk.size() <= SMALL;
+            last.end() == chunk.start && joins(last) && joins(chunk)
         };
         self.parts.last().is_some_and(follows)
             && self.content.len() + chunk.size() as usize <= TOGETHER
