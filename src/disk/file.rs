@@ -153,6 +153,11 @@ impl File {
         Ok(super::run(op, &self.path, || self.inner.metadata())?.len())
     }
 
+    /// Its number in its filesystem.
+    pub fn inode(&self, op: &'static str) -> Result<u64> {
+        Ok(super::run(op, &self.path, || self.inner.metadata())?.ino())
+    }
+
     /// Reserves space, so that writing through a mapping cannot meet a full disk (which would be SIGBUS).
     pub fn allocate(&self, op: &'static str, len: u64) -> Result<()> {
         super::run(op, &self.path, || reserve(&self.inner, len))

@@ -51,6 +51,11 @@ impl DiskError {
         )
     }
 
+    /// True if a name is taken that was to be new.
+    pub fn is_there_already(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+
     /// True if the file does not exist.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound

@@ -82,6 +82,7 @@ impl Applier {
         if let Opened::Nothing = opened {
             // Somebody deleted it, or it was set aside. A snapshot may take long, and the position must not claim it.
             durable.forget()?;
+            record.forget()?;
         }
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
@@ -130,6 +131,7 @@ impl Applier {
     }
 
     fn adopt(&mut self, local: Local) -> Result<(), ApplyError> {
+        self.record.note_inode(local.inode()?)?;
         let wal = local.log().file().clone();
         let durable = match self.durable.take() {
             Some(durable) => durable,
@@ -344,6 +346,7 @@ impl Applier {
         let refs = gathered.pages(local.page_size());
         let began = Instant::now();
         local.publish(&refs, &mark, || record.note_next(mark))?;
+        record.is_visible(&mark);
         let meters = &self.shared.meters;
         meters.work.time(began.elapsed());
         meters.frames.add(refs.len() as u64);
@@ -382,9 +385,21 @@ impl Applier {
             }
             .into());
         }
+        if self.is_behind_its_file() {
+            return Err(OpenError::NotOurs { path }.into());
+        }
         let delta = self.record.cookie_delta;
         self.record.note_next(mark)?;
-        let (sums, page1) = seed.finish(&path, mark.point.page_count, delta)?;
+        let finished = seed.finish(&path, mark.point.page_count, delta);
+        if finished
+            .as_ref()
+            .is_err_and(disk::DiskError::is_there_already)
+        {
+            // What has the name is not what was noted.
+            self.record.forget()?;
+        }
+        let (sums, page1) = finished?;
+        self.record.is_visible(&mark);
         ownership::guard(&path)?;
         if let Some(durable) = &mut self.durable {
             durable.note(mark)?;
@@ -400,6 +415,7 @@ impl Applier {
         let local = attached(&mut self.local, &self.shared)?;
         let record = &mut self.record;
         local.publish_seed(&mark, || record.note_next(mark))?;
+        record.is_visible(&mark);
         if let Some(delta) = self.record.pending_delta.take() {
             self.record.cookie_delta = delta;
             self.record.save_identity()?;
@@ -425,7 +441,7 @@ impl Applier {
             .as_ref()
             .ok_or(busy("the database is not open"))?;
         // In a snapshot the old state is still what readers see, and where it stands is known no more.
-        let mark = self.machine.local().filter(|_| self.machine.is_proven());
+        let mark = self.machine.proven();
         let mark = mark.ok_or(busy(
             "its position is not known now: a snapshot is under way, or its content is being proven",
         ))?;
@@ -440,10 +456,15 @@ impl Applier {
         Ok(view)
     }
 
+    /// True if there is a database, and not only one in the making.
+    pub fn has_database(&self) -> bool {
+        self.local.is_some()
+    }
+
     /// Ends replication and leaves an ordinary database.
     pub fn detach(mut self) -> Result<Option<Mark>, ApplyError> {
         self.disconnected();
-        let mark = self.machine.local();
+        let mark = self.machine.proven();
         self.checkpointer = None;
         if let Some(local) = self.local.take() {
             local.release_writable()?;
@@ -454,7 +475,7 @@ impl Applier {
     /// Ends in order: the newest state is made durable.
     pub fn close(mut self) {
         self.disconnected();
-        let mark = self.machine.local().filter(|_| self.machine.is_proven());
+        let mark = self.machine.proven();
         if let (Some(mut checkpointer), Some(mark), Some(local)) =
             (self.checkpointer.take(), mark, &self.local)
         {
@@ -462,7 +483,7 @@ impl Applier {
         }
         // The checkpointer is gone, and with it all that it had to do.
         for done in self.done.1.try_iter() {
-            if let Done::Sync(Err(error)) = done {
+            if let Done::Sync(Err(error)) | Done::Unsynced(error) = done {
                 self.shared.note_fault("sync", Some(error.to_string()));
             }
         }

@@ -23,6 +23,8 @@ pub enum Done {
     Checkpoint(Result<(), SqliteError>),
     /// A state is durable, and published as such.
     Sync(disk::Result<Mark>),
+    /// The log could not be synced. What of it is on the disk is not known, and no later sync will tell.
+    Unsynced(disk::DiskError),
 }
 
 /// Takes orders. Dropping it waits for them, and closes its connection.
@@ -32,6 +34,8 @@ pub struct Checkpointer {
     pub checkpointing: bool,
     /// A sync was ordered and is not done.
     pub syncing: bool,
+    /// The log could not be synced, and nobody has drawn the conclusion yet.
+    pub unsynced: bool,
 }
 
 impl Checkpointer {
@@ -55,16 +59,17 @@ impl Checkpointer {
                 done(Done::Checkpoint(result));
             }
             Order::Sync(mark) => {
-                let synced = wal
-                    .sync_data("durable.sync-wal")
-                    .and_then(|()| durable.note(mark));
-                done(Done::Sync(synced.map(|()| mark)));
+                done(match wal.sync_data("durable.sync-wal") {
+                    Ok(()) => Done::Sync(durable.note(mark).map(|()| mark)),
+                    Err(error) => Done::Unsynced(error),
+                });
             }
         });
         Checkpointer {
             orders,
             checkpointing: false,
             syncing: false,
+            unsynced: false,
         }
     }
 
@@ -102,4 +107,44 @@ fn checkpoint(
         path: database.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    #[test]
+    fn a_log_that_cannot_be_synced_is_told_from_a_note_that_cannot_be_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db-wal");
+        // A file that nothing can be synced in.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        let wal = Arc::new(File::open_rw("wal.open", &path).expect("open"));
+        let durable = Durable::open(directory.path()).expect("a record");
+        let (sender, done) = channel();
+        let point = crate::model::Point {
+            position: crate::format::position::Position {
+                generation: crate::format::position::Generation(1),
+                index: 0,
+                offset: 0,
+            },
+            dbsum: Default::default(),
+            page_count: 1,
+            page_size: 4096,
+            time_us: 0,
+            frame_cksum: None,
+        };
+        let mark = Mark { point, log: None };
+        let mut checkpointer = Checkpointer::new("db", &path, wal, durable, move |what| {
+            let _ = sender.send(what);
+        });
+        checkpointer.sync(mark);
+        let what = done.recv_timeout(Duration::from_secs(60));
+        assert!(matches!(what, Ok(Done::Unsynced(_))), "{what:?}");
+        drop(checkpointer);
+        let durable = Durable::open(directory.path()).expect("a record");
+        assert_eq!(durable.mark(), None);
+    }
 }

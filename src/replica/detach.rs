@@ -7,10 +7,10 @@ use crate::disk::{self, File};
 use crate::format::position::Position;
 use crate::ownership::{self, OwnershipError};
 use crate::sqlite::checkpoint_connection;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Detaching failed; the replica is as it was.
+/// Detaching failed; the replica is as it was, except for [`DetachError::LeftBehind`].
 #[derive(Debug, thiserror::Error)]
 pub enum DetachError {
     /// A walcast serves it.
@@ -25,6 +25,9 @@ pub enum DetachError {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] disk::DiskError),
+    /// It is detached, and something is still there.
+    #[error(transparent)]
+    LeftBehind(#[from] LeftBehind),
     /// There is no replica.
     #[error("{0} is no replica of walcast: there is nothing to detach")]
     Nothing(String),
@@ -54,8 +57,23 @@ pub fn detach_offline(path: &Path) -> Result<Option<Position>, DetachError> {
     Ok(mark.filter(|_| proven).map(|m| m.point.position))
 }
 
+/// What walcast kept beside a database that is detached could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path} is an ordinary database now, but what walcast kept beside it could not be removed ({source}): remove {directory}, \
+     or a replica that is started there takes the database for its own",
+    path = path.display(),
+    directory = ownership::directory_of(path).display()
+)]
+pub struct LeftBehind {
+    /// The database.
+    path: PathBuf,
+    /// Why.
+    source: disk::DiskError,
+}
+
 /// Removes what walcast kept beside the database. No connection of ours is open on it any more.
-pub(super) fn finish(path: &Path) -> disk::Result<()> {
+pub(super) fn finish(path: &Path) -> Result<(), LeftBehind> {
     // The page that makes it writable is in the log: into the file with it, for whoever looks there (`walcast primary`).
     // Readers may be in the way; then the application's own checkpoint does it.
     let copied = checkpoint_connection(path)
@@ -63,5 +81,9 @@ pub(super) fn finish(path: &Path) -> disk::Result<()> {
     if !matches!(copied, Ok(Ok(()))) {
         tracing::info!(database = %path.display(), "detached; its log is not in the file yet");
     }
-    disk::remove_dir_all("detach.remove", &ownership::directory_of(path))
+    let removed = disk::remove_dir_all("detach.remove", &ownership::directory_of(path));
+    removed.map_err(|source| LeftBehind {
+        path: path.to_owned(),
+        source,
+    })
 }

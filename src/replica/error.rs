@@ -46,7 +46,11 @@ impl ApplyError {
 
     /// True if the disk has no room.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, ApplyError::Local(LocalError::Disk(error)) if error.is_full())
+        match self {
+            ApplyError::Local(LocalError::Disk(error)) => error.is_full(),
+            ApplyError::Local(LocalError::Sqlite(error)) => error.is_full(),
+            _ => false,
+        }
     }
 
     /// True if somebody else wrote to the files.

@@ -37,8 +37,13 @@ impl Applier {
             note_done(&self.shared, &mut self.checkpointer, done);
         }
         let at_rest = !self.machine.in_snapshot();
+        // A copy whose content is not proven is not at its position: to call that durable would be a claim.
+        let proven = self.machine.proven();
         if let (Some(local), Some(checkpointer)) = (&mut self.local, &mut self.checkpointer) {
-            if let (Some(mark), true) = (self.machine.local(), at_rest)
+            if std::mem::take(&mut checkpointer.unsynced) {
+                local.doubt_log();
+            }
+            if let (Some(mark), true) = (proven, at_rest)
                 && !checkpointer.syncing
                 && self.last_sync.elapsed() >= SYNC_INTERVAL
                 && self.shared.durable() != Some(mark.point.position)
@@ -66,7 +71,10 @@ impl Applier {
             if idle && at_rest && self.machine.local().is_some() {
                 local.check_files()?;
                 local.check_untouched()?;
-                self.scrub.step(local, &self.shared)?;
+                // In the middle of a transaction the hashes are of what is not visible yet.
+                if local.log().next() == local.backfill().0 {
+                    self.scrub.step(local, &self.shared)?;
+                }
             }
         }
         Ok(())
@@ -78,7 +86,7 @@ impl Applier {
             return true;
         };
         let settled = |c: &Checkpointer| !c.checkpointing && !c.syncing;
-        let durable = self.machine.local().map(|mark| mark.point.position);
+        let durable = self.machine.proven().map(|mark| mark.point.position);
         self.checkpointer.as_ref().is_none_or(settled)
             && (durable.is_none() || self.shared.durable() == durable)
             && self.policy.is_calm(local)
@@ -138,6 +146,11 @@ fn note_one(shared: &Shared, checkpointer: &mut Checkpointer, done: Done) {
                 }
                 Err(error) => shared.note_fault("sync", Some(error.to_string())),
             }
+        }
+        Done::Unsynced(error) => {
+            checkpointer.syncing = false;
+            checkpointer.unsynced = true;
+            shared.note_fault("sync", Some(error.to_string()));
         }
     }
 }

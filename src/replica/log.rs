@@ -114,6 +114,17 @@ impl Log {
         self.damage.as_deref()
     }
 
+    /// A sync of the file failed: a kernel tells of what it could not write once, and calls the pages clean, so that the next
+    /// sync would succeed without them.
+    pub fn doubt(&mut self) {
+        if self.next == 0 {
+            // There is only its header, which is written once more.
+            self.header_written = false;
+        } else if self.damage.is_none() {
+            self.damage = Some("a sync of it failed".to_owned());
+        }
+    }
+
     /// The file, for its syncs.
     pub fn file(&self) -> &Arc<File> {
         &self.file

@@ -142,6 +142,11 @@ impl Machine {
         self.proven
     }
 
+    /// Where the local database is, if it is exactly there.
+    pub fn proven(&self) -> Option<Mark> {
+        self.local.filter(|_| self.proven)
+    }
+
     /// Bytes in a page of the stream; 0 before its hello.
     pub fn page_size(&self) -> u32 {
         self.page_size

@@ -234,10 +234,13 @@ impl Replica {
         self.shared.caught_up()
     }
 
-    /// Ends replication and leaves an ordinary, writable database. Answers with its last position.
+    /// Ends replication and leaves an ordinary, writable database. Answers with its last position, if that is known.
+    ///
+    /// # Errors
+    /// The replica goes on, except where the database is an ordinary one already and what walcast kept beside it could not be
+    /// removed: the error says so, and the state is `failed`.
     pub async fn detach(&self) -> Result<(Option<Position>, PathBuf), ReplicaError> {
         let stopped = || ReplicaError::Stopped(self.name().to_owned());
-        self.cancel.cancel();
         let (reply, answer) = oneshot::channel();
         self.queue
             .send(Command::Detach(reply))
@@ -247,6 +250,7 @@ impl Replica {
             .await
             .map_err(|_| stopped())?
             .map_err(ReplicaError::Failed)?;
+        self.cancel.cancel();
         Ok((position, self.shared.config.path.clone()))
     }
 

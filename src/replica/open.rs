@@ -64,7 +64,8 @@ pub fn open_local(
     if db.len("db.size")? == 0 {
         return Ok(Opened::Nothing);
     }
-    let known = durable.is_some() || record.candidates().next().is_some();
+    let known = (durable.is_some() || record.candidates().next().is_some())
+        && record.may_be(db.inode("db.stat")?)?;
     let mut bytes = [0; HEADER_SIZE];
     let read = db.read_at("db.read", &mut bytes, 0)?;
     let header = match DbHeader::parse(&bytes[..read]) {
@@ -138,6 +139,7 @@ fn locate(
         })
     };
     if let Some(mark) = find(local) {
+        record.is_visible(&mark);
         return Ok((Some(mark), true));
     }
     let Some(pending) = record.pending_delta else {
@@ -151,6 +153,9 @@ fn locate(
         record.cookie_delta = pending;
         record.pending_delta = None;
         record.save_identity()?;
+    }
+    if let Some(mark) = &found {
+        record.is_visible(mark);
     }
     Ok((found, found.is_some()))
 }

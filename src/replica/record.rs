@@ -1,10 +1,12 @@
 //! What a replica remembers of itself in `<db>-walcast/`.
 //!
 //! - `replica`: text, replaced atomically. Its identity, and the constant added to the schema cookie.
-//! - `applied`: two sectors of 512 bytes, each with its own checksum, that in turn name the next state **before** its
-//!   last frame is written: after a kill the database is at one of the two, and its checksum tells which. They are not
-//!   synced: the page cache outlives a kill, and after a power cut they fail the comparison and are not used.
-//! - `durable`: the same for the durable state, synced.
+//! - `applied`: two sectors of 512 bytes, each with its own checksum. One names the state that is visible, the other the next,
+//!   **before** its last frame is written: after a kill the database is at one of the two, and its checksum tells which. They
+//!   are not synced: the page cache outlives a kill, and after a power cut they fail the comparison and are not used.
+//! - `durable`: two such sectors, written in turn, for the durable state, synced.
+//! - `inode`: text, replaced atomically: the number of the database's file, so that another that was put in its place is not
+//!   taken for ours.
 //! - `position`: text, replaced atomically: the durable position, for people and scripts.
 //!
 //! A sector (all little-endian): magic "WCAPPLY1" 8, sequence u64, generation u64, index u64, offset u64, dbsum u64,
@@ -116,11 +118,11 @@ impl Mark {
     }
 }
 
-/// Two sectors that are written in turn, so that a torn write leaves the other.
+/// Two sectors, of which a torn write leaves the other.
 struct Slots {
     file: File,
-    sequence: u64,
-    marks: [Option<Mark>; 2],
+    /// Each with its number: the newest has the highest.
+    marks: [Option<(u64, Mark)>; 2],
 }
 
 impl Slots {
@@ -129,32 +131,44 @@ impl Slots {
         let mut bytes = vec![0; SECTOR * 2];
         let read = file.read_at(op, &mut bytes, 0)?;
         bytes.truncate(read);
-        let sectors: [_; 2] =
-            std::array::from_fn(|i| bytes.get(i * SECTOR..).and_then(Mark::decode));
-        let sequence = sectors.iter().flatten().map(|(s, _)| *s).max().unwrap_or(0);
         Ok(Slots {
             file,
-            sequence,
-            marks: sectors.map(|s| s.map(|(_, mark)| mark)),
+            marks: std::array::from_fn(|i| bytes.get(i * SECTOR..).and_then(Mark::decode)),
         })
     }
 
-    fn write(&mut self, op: &'static str, mark: Mark) -> disk::Result<()> {
-        let sequence = self.sequence + 1;
-        let slot = (sequence % 2) as usize;
+    fn sequence(&self, slot: usize) -> u64 {
+        self.marks[slot].map_or(0, |(sequence, _)| sequence)
+    }
+
+    /// The slot that a write may take, where the newer one must stay.
+    fn older(&self) -> usize {
+        usize::from(self.sequence(0) > self.sequence(1))
+    }
+
+    fn write(&mut self, op: &'static str, slot: usize, mark: Mark) -> disk::Result<()> {
+        let sequence = self.sequence(0).max(self.sequence(1)) + 1;
         self.file
             .write_all_at(op, &mark.encode(sequence), (slot * SECTOR) as u64)?;
-        self.sequence = sequence;
-        self.marks[slot] = Some(mark);
+        self.marks[slot] = Some((sequence, mark));
         Ok(())
     }
 
     /// The marks, newest first.
     fn newest_first(&self) -> impl Iterator<Item = Mark> + use<> {
-        let newest = (self.sequence % 2) as usize;
-        [self.marks[newest], self.marks[1 - newest]]
+        let older = self.older();
+        [self.marks[1 - older], self.marks[older]]
             .into_iter()
             .flatten()
+            .map(|(_, mark)| mark)
+    }
+
+    fn forget(&mut self, op: &'static str) -> disk::Result<()> {
+        if self.marks != [None; 2] {
+            self.file.set_len(op, 0)?;
+            self.marks = [None; 2];
+        }
+        Ok(())
     }
 }
 
@@ -162,6 +176,8 @@ impl Slots {
 pub struct Record {
     directory: PathBuf,
     applied: Slots,
+    /// The slot of the state that is visible, once that is known.
+    visible: Option<usize>,
     /// The lasting identity, 32 hex digits.
     pub id: String,
     /// The constant added to the schema cookie of page 1.
@@ -206,16 +222,15 @@ impl Durable {
             return Ok(());
         }
         disk::remove_file("position.remove", &position)?;
-        self.slots.file.set_len("durable.forget", 0)?;
+        self.slots.forget("durable.forget")?;
         self.slots.file.sync_all("durable.sync")?;
-        disk::sync_dir("position.remove", &self.directory)?;
-        self.slots.marks = [None; 2];
-        Ok(())
+        disk::sync_dir("position.remove", &self.directory)
     }
 
     /// Names a durable state: the caller has synced what it stands on. Then publishes it in `position`.
     pub fn note(&mut self, mark: Mark) -> disk::Result<()> {
-        self.slots.write("durable.write", mark)?;
+        self.slots
+            .write("durable.write", self.slots.older(), mark)?;
         self.slots.file.sync_data("durable.sync")?;
         let ops = ReplaceOps {
             write: "position.write",
@@ -309,6 +324,7 @@ impl Record {
         let mut record = Record {
             directory: directory.to_owned(),
             applied: Slots::open("applied.open", &directory.join("applied"))?,
+            visible: None,
             id: String::new(),
             cookie_delta: 0,
             pending_delta: None,
@@ -346,14 +362,53 @@ impl Record {
         disk::replace(ops, &self.directory.join("replica"), text.as_bytes(), true)
     }
 
+    /// Whether the file with this number may be the one that was noted last; also if none was.
+    pub fn may_be(&self, inode: u64) -> disk::Result<bool> {
+        let text = disk::read_if_exists("inode.read", &self.directory.join("inode"))?;
+        let noted = text.and_then(|text| String::from_utf8(text).ok()?.trim_end().parse().ok());
+        Ok(noted.is_none_or(|noted: u64| noted == inode))
+    }
+
+    /// Notes the number of the database's file.
+    pub fn note_inode(&self, inode: u64) -> disk::Result<()> {
+        let path = self.directory.join("inode");
+        let text = format!("{inode}\n");
+        if disk::read_if_exists("inode.read", &path)?.as_deref() == Some(text.as_bytes()) {
+            return Ok(());
+        }
+        let ops = ReplaceOps {
+            write: "inode.write",
+            sync: "inode.sync",
+            rename: "inode.rename",
+        };
+        disk::replace(ops, &path, text.as_bytes(), false)
+    }
+
     /// The states that the database may be at, the newest first.
     pub fn candidates(&self) -> impl Iterator<Item = Mark> + use<> {
         self.applied.newest_first()
     }
 
-    /// Names the state that the next publication makes, before its last frame is written.
+    /// Names the state that the next publication makes, before its last frame is written. The name of what is visible stays,
+    /// however many of these were never published.
     pub fn note_next(&mut self, mark: Mark) -> disk::Result<()> {
-        self.applied.write("applied.write", mark)
+        let slot = match self.visible {
+            Some(visible) => 1 - visible,
+            None => self.applied.older(),
+        };
+        self.applied.write("applied.write", slot, mark)
+    }
+
+    /// This state is visible: it was published, or found.
+    pub fn is_visible(&mut self, mark: &Mark) {
+        let named = |noted: &Option<(u64, Mark)>| noted.is_some_and(|(_, noted)| noted == *mark);
+        self.visible = self.applied.marks.iter().position(named);
+    }
+
+    /// There is no database that a name here would be of.
+    pub fn forget(&mut self) -> disk::Result<()> {
+        self.visible = None;
+        self.applied.forget("applied.forget")
     }
 }
 
@@ -414,6 +469,21 @@ mod tests {
         let durable = Durable::open(directory.path()).expect("a record");
         assert_eq!((durable.mark(), durable.published()), (None, None));
         assert!(!directory.path().join("position").exists());
+
+        // What is visible keeps its name, however often the next one fails.
+        let mut record = record;
+        record.is_visible(&mark(300));
+        for next in [400, 500, 600] {
+            record.note_next(mark(next)).expect("written");
+        }
+        drop(record);
+        let record = Record::open(directory.path()).expect("a record");
+        let all: Vec<u64> = record
+            .candidates()
+            .map(|m| m.point.position.offset)
+            .collect();
+        assert_eq!(all, [600, 300]);
+        drop(record);
 
         let path = directory.path().join("applied");
         let mut bytes = std::fs::read(&path).expect("a file");

@@ -31,7 +31,8 @@ impl Scrub {
         self.interval.is_none() || Instant::now() < self.next_round
     }
 
-    /// Compares the next megabyte with the hashes. The caller is the only writer, so the state stands still.
+    /// Compares the next megabyte with the hashes. The caller is the only writer, and not in the middle of a transaction, so
+    /// the hashes are of what is visible.
     pub fn step(&mut self, local: &mut Local, shared: &Shared) -> Result<(), ApplyError> {
         let Some(interval) = self.interval else {
             return Ok(());

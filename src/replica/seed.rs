@@ -81,15 +81,21 @@ impl FreshSeed {
     }
 
     /// Makes the file whole and durable, as the primary has it, under its temporary name. Returns that name.
-    pub fn finish_plain(self, pages: u32) -> disk::Result<PathBuf> {
-        self.file
-            .set_len("seed.size", u64::from(pages) * u64::from(self.page_size))?;
-        self.file.sync_all("seed.sync")?;
+    pub fn finish_plain(mut self, pages: u32) -> disk::Result<PathBuf> {
+        self.sync(pages)?;
         Ok(self.temporary)
     }
 
+    fn sync(&mut self, pages: u32) -> disk::Result<()> {
+        self.write_out.end()?;
+        self.file
+            .set_len("seed.size", u64::from(pages) * u64::from(self.page_size))?;
+        self.file.sync_all("seed.sync")
+    }
+
     /// Makes the file whole and durable and gives it its name. Left-over `-wal` and `-shm` files of a database that is
-    /// gone would be played back into it: they go first. Returns the hashes of its pages and page 1 as the primary has it.
+    /// gone would be played back into it: they go first. An error, and nothing is changed, if there is a database: it came
+    /// meanwhile. Returns the hashes of its pages and page 1 as the primary has it.
     pub fn finish(
         mut self,
         path: &Path,
@@ -101,14 +107,16 @@ impl FreshSeed {
         let mut marked = page1.clone();
         to_replica(&mut marked, cookie_delta);
         self.file.write_all_at("seed.write", &marked, 0)?;
-        self.file
-            .set_len("seed.size", u64::from(pages) * u64::from(self.page_size))?;
-        self.file.sync_all("seed.sync")?;
+        self.sync(pages)?;
         if std::fs::metadata(path).is_ok_and(|m| m.len() == 0) {
             disk::remove_file("seed.remove-stale", path)?;
         }
         let mut is_removed = false;
         for suffix in ["-wal", "-shm"] {
+            // Then they belong to it.
+            if std::fs::symlink_metadata(path).is_ok() {
+                break;
+            }
             let mut stale = path.as_os_str().to_owned();
             stale.push(suffix);
             is_removed |= std::fs::symlink_metadata(&stale).is_ok();
@@ -150,17 +158,19 @@ fn run_length(pages: &[PageAt], size: usize) -> usize {
 /// then (POSIX drops all of a process's locks on a file with the first descriptor that it closes).
 struct WriteOut {
     steps: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<disk::Result<()>>>,
 }
 
 impl WriteOut {
     fn begin(file: File) -> WriteOut {
         let (steps, receiver) = sync_channel(1);
         let thread = std::thread::spawn(move || {
+            let mut all = Ok(());
             while receiver.recv().is_ok() {
-                // Only for speed: the sync that counts is the one at the end, and it reports the error.
-                let _ = file.sync_data("seed.write-out");
+                let written = file.sync_data("seed.write-out");
+                all = all.and(written);
             }
+            all
         });
         WriteOut {
             steps: Some(steps),
@@ -174,16 +184,24 @@ impl WriteOut {
             let _ = steps.try_send(());
         }
     }
+
+    /// Ends it. Whoever syncs the file then must know of an error here: a kernel tells of what it could not write once for both
+    /// descriptors, and calls the pages clean.
+    fn end(&mut self) -> disk::Result<()> {
+        // It ends when nobody can ask any more.
+        self.steps = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(all)) => all,
+            // It panics nowhere, and if it did, its descriptor is closed all the same.
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
 }
 
 impl Drop for WriteOut {
     fn drop(&mut self) {
-        // It ends when nobody can ask any more.
-        self.steps = None;
-        if let Some(thread) = self.thread.take() {
-            // It panics nowhere, and if it did, its descriptor is closed all the same.
-            let _ = thread.join();
-        }
+        // The file is given up.
+        let _ = self.end();
     }
 }
 
@@ -211,6 +229,43 @@ mod tests {
             assert_eq!(descriptors(&path), 2);
             drop(write_out);
             assert_eq!(descriptors(&path), 1, "in round {round}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_writing_out_is_an_error_of_the_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db");
+        let mut seed = FreshSeed::begin(&path, directory.path(), 4096, 0o600).expect("begun");
+        seed.file
+            .write_all_at("seed.write", &[0; 4096], 0)
+            .expect("a page");
+        // A file that nothing can be synced in.
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        seed.write_out = WriteOut::begin(File::open_rw("seed.clone", &pipe).expect("open"));
+        seed.write_out.step();
+        let error = seed.finish(&path, 1, 0).map(drop).expect_err("not synced");
+        assert_eq!(error.op, "seed.write-out");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_log_of_a_database_that_came_meanwhile_is_not_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db");
+        let seed = FreshSeed::begin(&path, directory.path(), 4096, 0o600).expect("begun");
+        seed.file
+            .write_all_at("seed.write", &[0; 4096], 0)
+            .expect("a page");
+        let files = ["db", "db-wal", "db-shm"].map(|name| directory.path().join(name));
+        for file in &files {
+            std::fs::write(file, "theirs").expect("written");
+        }
+        let error = seed.finish(&path, 1, 0).map(drop).expect_err("refused");
+        assert!(error.is_there_already(), "{error}");
+        for file in files {
+            assert_eq!(std::fs::read(file).expect("it is there"), b"theirs");
         }
     }
 }

@@ -133,9 +133,12 @@ impl Work for Worker {
                 let _ = reply.send(self.view(*index));
             }
             Command::Detach(reply) => {
-                let _ = reply.send(self.detach());
-                self.let_go();
-                return Next::End;
+                let detached = self.detach();
+                let is_over = !matches!(detached, Err(Undetached::AsItWas(_)));
+                let _ = reply.send(detached.map_err(Undetached::into_reason));
+                if is_over {
+                    return Next::End;
+                }
             }
             Command::Stop => {
                 if let Some(applier) = self.applier.take() {
@@ -299,19 +302,44 @@ impl Worker {
         applier.view(index).map_err(|error| error.to_string())
     }
 
-    fn detach(&mut self) -> Result<Option<Position>, String> {
-        self.open()?;
-        let Some(applier) = self.applier.take() else {
-            return Err("the database is not open".to_owned());
+    fn detach(&mut self) -> Result<Option<Position>, Undetached> {
+        self.open().map_err(Undetached::AsItWas)?;
+        let applier = self.applier.take_if(|applier| applier.has_database());
+        let Some(applier) = applier else {
+            return Err(Undetached::AsItWas("it holds no database yet".to_owned()));
         };
-        let mark = applier.detach().map_err(|e| e.to_string())?;
+        // The stream begins anew if this fails, with the files opened anew.
+        self.shared.end_session();
+        let detached = applier.detach();
+        let mark = detached.map_err(|error| Undetached::AsItWas(error.to_string()))?;
         self.let_go();
-        detach::finish(&self.shared.config.path).map_err(|e| e.to_string())?;
+        let finished = detach::finish(&self.shared.config.path);
+        if let Err(error) = finished {
+            let reason = error.to_string();
+            self.shared.set_state(DatabaseState::Failed, reason.clone());
+            return Err(Undetached::LeftBehind(reason));
+        }
         self.shared.set_state(
             DatabaseState::Stopped,
             "detached: it is an ordinary database now".to_owned(),
         );
         tracing::info!(database = %self.shared.config.name, "detached");
         Ok(mark.map(|m| m.point.position))
+    }
+}
+
+/// A detach failed.
+enum Undetached {
+    /// It is a replica, and goes on.
+    AsItWas(String),
+    /// It is no replica any more, and something of it is still there.
+    LeftBehind(String),
+}
+
+impl Undetached {
+    fn into_reason(self) -> String {
+        match self {
+            Undetached::AsItWas(reason) | Undetached::LeftBehind(reason) => reason,
+        }
     }
 }

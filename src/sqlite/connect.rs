@@ -87,6 +87,11 @@ impl SqliteError {
             SqliteError::Call { source, .. } => {
                 source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
+            // What SQLite says when `-shm` cannot grow (`unixShmMap`).
+            SqliteError::Shm {
+                source: ShmError::Code(_, code),
+                ..
+            } => matches!(*code, ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE),
             _ => false,
         }
     }

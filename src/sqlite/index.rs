@@ -287,16 +287,27 @@ impl WalIndex {
         self.shm.barrier();
     }
 
-    /// Begins the log anew in shared memory: no frames, nothing backfilled (`walRestartHdr`). Holds WRITE and, exclusive,
-    /// READ1 to READ4 (READ0 too unless all frames were backfilled).
+    /// Begins the log anew in shared memory: no frames, nothing backfilled (`walRestartHdr`). Holds WRITE, CKPT and,
+    /// exclusive, READ1 to READ4 (READ0 too unless all frames were backfilled).
+    ///
+    /// Not in the order of `walRestartHdr`, which leaves to the next writer what a kill leaves in between: a log without
+    /// frames of which some are in the database, so that readers would not see the first that come. In this order it is a
+    /// log that has to be checkpointed once more.
     pub fn restart(&self, header: &IndexHeader) {
-        self.publish(header);
-        self.shm.word(0, CKPT_WORD).store(0, Release);
+        self.forget_backfill();
         self.shm.word(0, ATTEMPTED_WORD).store(0, Release);
         // Mark 1 stays usable for readers that cannot write the shared memory: with no mark they could not read at all.
         self.set_mark(1, 0);
         for slot in 2..5 {
             self.set_mark(slot, READMARK_NOT_USED);
         }
+        self.shm.barrier();
+        fault::point("restart.between");
+        self.publish(header);
+    }
+
+    /// Nothing of the log counts as copied into the database: a checkpoint copies all of it once more. Holds CKPT.
+    pub fn forget_backfill(&self) {
+        self.shm.word(0, CKPT_WORD).store(0, Release);
     }
 }

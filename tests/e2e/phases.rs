@@ -20,6 +20,7 @@ const REPLICA_PHASES: [(&str, u64); 14] = [
     ("applied.write", 60),
     ("wal.sync-header", 2),
     ("restart.sync-db", 2),
+    ("restart.between", 2),
     ("restart.published", 2),
     ("restart.done", 2),
     ("durable.sync-wal", 3),

@@ -228,7 +228,7 @@ impl Work for Store {
             Command::View(..) | Command::Detach(_) => {}
             Command::Stop => {
                 self.disconnected();
-                if let Some(mark) = self.machine.local().filter(|_| self.machine.is_proven()) {
+                if let Some(mark) = self.machine.proven() {
                     self.sync(mark);
                 }
                 return Next::End;

@@ -12,7 +12,7 @@ use super::record::Mark;
 use crate::disk::{self, File, fault};
 use crate::format::dbheader::to_replica;
 use crate::format::dbsum::page_hash;
-use crate::format::walindex::{IndexHeader, READERS, READMARK_NOT_USED, WRITE, read_slot};
+use crate::format::walindex::{CKPT, IndexHeader, READERS, READMARK_NOT_USED, WRITE, read_slot};
 use crate::sqlite::{SqliteError, WalIndex};
 use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
@@ -140,6 +140,7 @@ impl Local {
         share_group(path);
         // A writer killed in the middle of a transaction leaves entries that nobody will ever publish.
         index.cleanup(published.mx_frame)?;
+        mend_backfill(path, &mut index, published.mx_frame)?;
         let sums = Sums::create(directory, page_size)?;
         let room = Room::of(&db, index.checkpoint_info().backfill)?;
         let mut local = Local {
@@ -185,6 +186,16 @@ impl Local {
     /// The local WAL.
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// A sync of the log failed, see [`Log::doubt`].
+    pub fn doubt_log(&mut self) {
+        self.log.doubt();
+    }
+
+    /// The number of the database's file.
+    pub fn inode(&self) -> disk::Result<u64> {
+        self.db.inode("db.stat")
     }
 
     /// Frames that are visible, and how many of them a checkpoint has copied.
@@ -433,6 +444,19 @@ fn open_patiently(path: &Path) -> Result<WalIndex> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A writer that was killed while it restarted the log as `walRestartHdr` does leaves more frames copied than there are: who
+/// reads would not see the first that come.
+fn mend_backfill(path: &Path, index: &mut WalIndex, frames: u32) -> Result<()> {
+    if index.checkpoint_info().backfill <= frames {
+        return Ok(());
+    }
+    if !index.lock(CKPT, Exclusive)? {
+        return Err(busy(path, "a checkpoint by another program is under way"));
+    }
+    index.forget_backfill();
+    Ok(index.unlock(CKPT, Exclusive)?)
 }
 
 fn busy(path: &Path, what: &'static str) -> LocalError {

@@ -1,8 +1,8 @@
 //! The local log begins anew: after a checkpoint, for a seed in place, and for the last time at a detach.
 
-use super::{Local, Result};
+use super::{Local, LocalError, Result, Room, busy};
 use crate::disk::fault;
-use crate::format::dbheader::to_replica;
+use crate::format::dbheader::{DbHeader, HEADER_SIZE, to_replica};
 use crate::format::wal::Cksum;
 use crate::format::walindex::{CKPT, IndexHeader, WRITE, read_slot};
 use crate::replica::log::NewFrame;
@@ -41,8 +41,14 @@ impl Local {
     fn restart_under_ckpt(&mut self, page_size: u32, keep: u64) -> Result<bool> {
         self.check_untouched()?;
         // A reader's own checkpoint may run at synchronous=OFF: what the log alone kept safe must be in the file first.
-        self.db.sync_data("restart.sync-db")?;
+        if let Err(error) = self.db.sync_data("restart.sync-db") {
+            // A kernel tells of it once, and calls the pages clean: the next sync would succeed without them.
+            self.index.forget_backfill();
+            return Err(error.into());
+        }
         let page_count = self.page_count()?;
+        // The checkpoint may have cut what was reserved, and no publication looked since.
+        self.room = Room::of(&self.db, 0)?;
         if !self.index.lock_range(read_slot(1), 4, Exclusive)? {
             return Ok(false);
         }
@@ -90,10 +96,31 @@ impl Local {
         Ok(true)
     }
 
+    /// A snapshot with another page size began, and never ended: the log is empty, and of the size that never came.
+    fn undo_page_size(&mut self) -> Result<()> {
+        if self.published.mx_frame > 0 {
+            return Ok(());
+        }
+        let mut bytes = [0; HEADER_SIZE];
+        let read = self.db.read_at("db.read", &mut bytes, 0)?;
+        match DbHeader::parse(&bytes[..read]).map(|header| header.page_size) {
+            Ok(size) if size == self.page_size || self.restart_with(size, 0)? => Ok(()),
+            Ok(_) => Err(busy(
+                &self.path,
+                "the primary's page size changed, and a reader here uses the log; end its transaction",
+            )),
+            Err(error) => Err(LocalError::Damaged {
+                path: self.path.clone(),
+                what: error.to_string(),
+            }),
+        }
+    }
+
     /// Gives applications their database back: page 1 says again that it can be written. WRITE is released.
     pub fn release_writable(mut self) -> Result<()> {
         self.abandon()?;
         self.check_untouched()?;
+        self.undo_page_size()?;
         let mut page1 = vec![0; self.page_size as usize];
         self.read_page(1, &mut page1)?;
         // Readers have cached the schema under the cookie they saw: it stays, only the write version changes.
@@ -106,9 +133,14 @@ impl Local {
             commit_size: page_count,
             page: &page1,
         }))?;
+        // Before anybody may write to it: what fails up to here leaves a replica.
+        if let Err(error) = self.log.file().sync_data("detach.sync-wal") {
+            // Whoever recovers the wal-index would take the page for a commit.
+            self.log.cut();
+            return Err(error.into());
+        }
         self.index.append(first, 1)?;
         self.show(page_count);
-        self.log.file().sync_data("detach.sync-wal")?;
         self.index.unlock(WRITE, Exclusive)?;
         Ok(())
     }

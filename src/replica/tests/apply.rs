@@ -381,12 +381,73 @@ fn a_snapshot_never_takes_the_place_of_a_database_that_came_meanwhile() {
     feed(&mut applier, messages);
     let theirs = reader(&target.path);
     theirs
-        .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE mine(x)")
+        .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE mine(x); INSERT INTO mine VALUES(1)")
         .expect("a database");
+    let files = || {
+        ["copy.db", "copy.db-wal", "copy.db-shm"].map(|name| {
+            let file = std::fs::metadata(target.directory.path().join(name));
+            std::os::unix::fs::MetadataExt::ino(&file.expect("it is there"))
+        })
+    };
+    let before = files();
     let error = applier.message(last).expect_err("refused");
     assert!(!error.is_diverged(), "{error}");
+    assert_eq!(files(), before);
     theirs
-        .execute_batch("INSERT INTO mine VALUES(1)")
+        .execute_batch("INSERT INTO mine VALUES(2)")
         .expect("still theirs");
     assert!(applier.is_behind_its_file());
+    drop(applier);
+    assert_is_theirs(&target);
+}
+
+/// It is not taken for a replica, and has its two rows.
+fn assert_is_theirs(target: &Target) {
+    let Err(error) = Applier::open(target.shared.clone(), target.side()) else {
+        panic!("it was taken")
+    };
+    assert!(
+        error.to_string().contains("no replica made by walcast"),
+        "{error}"
+    );
+    let count = target
+        .reader()
+        .query_row("SELECT count(*) FROM mine", [], |r| r.get::<_, i64>(0));
+    assert_eq!(count.expect("their table"), 2);
+}
+
+#[test]
+fn a_database_that_took_the_place_of_the_copy_is_left_alone() {
+    let source = source_with_rows(4096, 5);
+    let target = Target::new();
+    target.seeded(&source).close();
+    // Beside it and not in its place: the number of a file that is gone may be given again.
+    let other = target.directory.path().join("other.db");
+    reader(&other)
+        .execute_batch(
+            "PRAGMA journal_mode=WAL; CREATE TABLE mine(x); INSERT INTO mine VALUES(1), (2)",
+        )
+        .expect("a database");
+    std::fs::rename(&other, &target.path).expect("in its place");
+    assert_is_theirs(&target);
+}
+
+#[test]
+fn the_scrub_waits_for_the_end_of_a_transaction() {
+    let source = source_with_rows(4096, 300);
+    let mut target = Target::new();
+    target.scrub();
+    source.run("UPDATE t SET b = hex(randomblob(500))");
+    let mut applier = target.seeded(&source);
+    source.run("UPDATE t SET b = 'after' || b");
+    let mark = applier.request().mark.expect("a mark");
+    let messages = source.since(&mark, 2);
+    assert!(messages.len() > 4, "it is one piece");
+    for message in messages {
+        applier.message(message).expect("a message that applies");
+        for _ in 0..3 {
+            applier.tick(true).expect("nothing is damaged");
+        }
+    }
+    assert_eq!(rows(&target.reader()), rows(&source.sql));
 }

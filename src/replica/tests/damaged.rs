@@ -1,6 +1,7 @@
 //! A log that was damaged while walcast was away, under readers who keep its wal-index.
 
 use super::*;
+use crate::replica::checkpointer::Done;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
@@ -109,4 +110,35 @@ fn a_frame_whose_page_came_again_breaks_the_chain() {
 fn a_log_with_a_damaged_header_is_not_written_over_under_its_readers() {
     // In its first salt.
     heals_from(17);
+}
+
+#[test]
+fn a_sync_that_failed_is_not_made_good_by_the_next() {
+    let (source, target, reader) = left_to_a_reader();
+    let before = target.shared.durable().expect("all of it was synced");
+    let mut applier = target.open();
+    source.run("UPDATE t SET b = 'not on the disk'");
+    catch_up(&mut applier, &source);
+    let error = crate::disk::DiskError {
+        op: "durable.sync-wal",
+        path: target.path.with_extension("db-wal"),
+        source: std::io::Error::from_raw_os_error(nix::libc::EIO),
+    };
+    applier
+        .done
+        .0
+        .send(Done::Unsynced(error))
+        .expect("it is heard");
+    for _ in 0..3 {
+        applier.last_sync -= Duration::from_secs(1);
+        applier.tick(true).expect("house kept");
+    }
+    assert!(is_damaged(&applier), "a reader is on the log");
+    assert_eq!(target.shared.durable(), Some(before));
+    reader.execute_batch("COMMIT").expect("its end");
+    tick_until(&mut applier, |applier| !is_damaged(applier));
+    let last = applier.machine.proven().expect("a mark").point.position;
+    assert!(last > before);
+    tick_until(&mut applier, |_| target.shared.durable() == Some(last));
+    assert_eq!(recovered(&target), rows(&source.sql));
 }

@@ -48,8 +48,6 @@ struct Fault {
 /// Operations whose failure nobody needs to hear of, and why.
 fn may_be_silent(name: &str) -> bool {
     match name {
-        // Only for speed; the sync that counts comes at the end.
-        "seed.write-out" => true,
         // What cannot be read is made durable once more.
         "position.read" => true,
         // A size for the progress that is shown, no more.
