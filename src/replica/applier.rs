@@ -456,6 +456,11 @@ impl Applier {
         Ok(view)
     }
 
+    /// True if commits are taken that are not visible yet.
+    pub fn has_gathered(&self) -> bool {
+        self.gathered.mark().is_some()
+    }
+
     /// True if there is a database, and not only one in the making.
     pub fn has_database(&self) -> bool {
         self.local.is_some()

@@ -42,7 +42,7 @@ pub struct Pages {
 /// What shall be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Begin a snapshot with this page size; `reason` is for people.
+    /// Begin a snapshot with this page size.
     BeginSnapshot {
         /// Bytes in a page.
         page_size: u32,

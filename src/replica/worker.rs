@@ -77,7 +77,9 @@ pub(super) fn at_once(
 
 impl Work for Worker {
     fn at_once(&mut self, message: Message) -> AtOnce {
-        if let (Message::Heartbeat { .. }, Some(applier)) = (&message, &mut self.applier) {
+        if let (Message::Heartbeat { .. }, Some(applier)) = (&message, &mut self.applier)
+            && !applier.has_gathered()
+        {
             // Nothing is written.
             let heard = applier.message_at_once(message).map(drop);
             return self.judge(heard);

@@ -210,4 +210,14 @@ mod tests {
         let mapped = shm(ShmError::Code("map", ffi::SQLITE_IOERR_SHMMAP));
         assert!(mapped.contains("share memory"), "{mapped}");
     }
+
+    #[test]
+    fn shared_memory_that_cannot_grow_is_a_full_disk() {
+        let shm = |code| SqliteError::Shm {
+            path: PathBuf::from("db"),
+            source: ShmError::Code("map", code),
+        };
+        assert!(shm(ffi::SQLITE_IOERR_SHMSIZE).is_full());
+        assert!(!shm(ffi::SQLITE_IOERR_SHMMAP).is_full());
+    }
 }

@@ -225,7 +225,7 @@ impl Local {
         Ok((self.db.len("db.size")? / u64::from(self.page_size)) as u32)
     }
 
-    /// True if the header is the one that we published last.
+    /// An error if the header is not the one that we published last.
     pub fn check_untouched(&self) -> Result<()> {
         match self.index.header() {
             Ok(now) if now == self.published => Ok(()),
@@ -386,7 +386,7 @@ impl Local {
         self.seen = HashSet::new();
     }
 
-    /// True if the paths still lead to the files that are open here.
+    /// An error if the paths do not lead to the files that are open here any more.
     pub fn check_files(&self) -> Result<()> {
         for (file, what) in [
             (&*self.db, "the database file"),

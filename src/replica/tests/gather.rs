@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::replica::Command;
-use crate::replica::worker::{Next, Work as _, Worker};
+use crate::replica::worker::{AtOnce, Next, Work as _, Worker};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -137,4 +137,20 @@ fn between_two_large_transactions_the_log_has_its_limit() {
     let log = std::fs::metadata(target.path.with_extension("db-wal")).expect("the log");
     assert!(log.len() < 600 << 10, "the log has {} bytes", log.len());
     assert!(target.shared.is_held());
+}
+
+#[test]
+fn a_heartbeat_does_not_make_them_visible_in_the_task_that_receives() {
+    let source = source();
+    let (_target, mut worker) = level(&source);
+    let session = CancellationToken::new();
+    let messages = updates(&source, &mut worker, 3);
+    give(&mut worker, messages, &session);
+    let heartbeat = || Message::Heartbeat {
+        position: source.chunks(100).last().expect("a commit").end(),
+        clock_us: 5,
+    };
+    assert!(matches!(worker.at_once(heartbeat()), AtOnce::Later(_)));
+    worker.settle();
+    assert!(matches!(worker.at_once(heartbeat()), AtOnce::Done));
 }
