@@ -11,7 +11,7 @@ use crate::support::scene::Scene;
 use crate::support::{Scratch, scaled};
 
 /// Where a replica that streams is killed, and at which meeting at most: phases that come once need 1.
-const REPLICA_PHASES: [(&str, u64); 14] = [
+const REPLICA_PHASES: [(&str, u64); 15] = [
     ("wal.append", 60),
     ("apply.noted", 60),
     ("apply.written", 60),
