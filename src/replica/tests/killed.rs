@@ -166,7 +166,9 @@ fn room_is_reserved_again_when_the_checkpoint_before_a_new_log_cut_the_file() {
     let blocks = || std::fs::metadata(&target.path).expect("the file").blocks() * 512;
     assert!(blocks() < 1 << 20, "it was cut");
     let local = applier.local.as_mut().expect("it is open");
-    assert!(local.try_restart(0).expect("nobody reads"));
+    // A look around may have done so already.
+    let begun = local.try_restart(0).expect("nobody reads");
+    assert!(begun || local.backfill() == (0, 0));
     // It reads the file alone, so nothing can be copied into it.
     let reader = target.reader();
     reader.execute_batch("BEGIN").expect("a transaction");
