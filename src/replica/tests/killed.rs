@@ -3,6 +3,7 @@
 use super::*;
 use crate::disk::fault::{Plan, with_plan};
 use crate::format::walindex::{HEADER_SIZE, IndexHeader};
+use crate::replica::checkpointer::Checkpointer;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,9 @@ fn checkpoint(applier: &mut Applier) {
         .checkpoint();
     tick_until(applier, |applier| {
         let (frames, copied) = backfill(applier);
-        frames == copied
+        // Until it has ended it has its lock.
+        let has_ended = |c: &Checkpointer| !c.checkpointing;
+        frames == copied && applier.checkpointer.as_ref().is_some_and(has_ended)
     });
 }
 
