@@ -34,7 +34,8 @@ pub fn decide(
         let reason = format!("its position {position} is ahead of {}", tip.position);
         return Ok((Follows::ReplicaAhead, reason));
     }
-    if !shared.hub.is_kept(position) {
+    // Who is level needs nothing of the log before.
+    if position != tip.position && !shared.hub.is_kept(position) {
         return Ok((
             Follows::NotRetained,
             format!("the log after {position} is no longer kept"),

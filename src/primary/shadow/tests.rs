@@ -94,11 +94,11 @@ fn only_names_of_ours_count() {
     assert_eq!(layout.read_generation().expect("read"), None);
 }
 
-fn index(index: u64, bytes: u64, last_us: i64) -> IndexSize {
+fn index(index: u64, bytes: u64, ended_us: i64) -> IndexSize {
     IndexSize {
         index,
         bytes,
-        last_us,
+        ended_us,
     }
 }
 
@@ -157,12 +157,12 @@ fn the_oldest_go_first_by_size_and_by_age() {
     assert_eq!(
         (
             kept.next_to_remove(1000, Needed::default(), 8_000_000),
-            kept.oldest()
+            kept.count()
         ),
-        (None, None)
+        (None, 0)
     );
     kept.add(index(7, 300, 0));
-    assert_eq!(kept.oldest(), Some(7));
+    assert_eq!(kept.count(), 1);
 }
 
 #[test]
@@ -201,6 +201,54 @@ fn record(end_offset: u64) -> CommitRecord {
         page_count: 1,
         time_us: 0,
         cksum: Cksum(0, 0),
+    }
+}
+
+/// Quiet for an hour, then a commit begins the next index: a replica that was away for a second finds what it missed.
+#[test]
+fn an_index_ages_from_its_end_and_stays_while_it_holds_the_tip() {
+    const SECOND: i64 = 1_000_000;
+    const HOUR: i64 = 3600 * SECOND;
+    let dir = tempfile::tempdir().expect("a directory");
+    let layout = Layout::of(&dir.path().join("app.db"));
+    disk::create_dir_all("test", layout.root()).expect("made");
+    let start = Position::start_of(Generation(7));
+    let mut packed = Vec::new();
+    lz4::compress(&[1; 536], &mut packed).expect("packed");
+    for of_a_former_run in [false, true] {
+        let old = match of_a_former_run {
+            true => vec![index(0, 100, 0)],
+            false => Vec::new(),
+        };
+        let retention = Retention::new(1 << 30, Duration::from_secs(60), old);
+        let housekeeping = Arc::new(Housekeeping::new("test"));
+        let mut writer = ShadowWriter::new(layout.clone(), start, 512, retention, housekeeping);
+        let append = |writer: &mut ShadowWriter, index, now_us| {
+            let piece = Piece {
+                index,
+                start: 0,
+                data: &packed,
+                record: Some(record(536)),
+            };
+            writer.append(&piece, now_us).expect("appended");
+        };
+        if !of_a_former_run {
+            append(&mut writer, 0, 0);
+        }
+        let gone = std::cell::RefCell::new(Vec::new());
+        let tick = |writer: &mut ShadowWriter, now_us| {
+            writer.tick(now_us, Needed::default(), |index| {
+                gone.borrow_mut().push(index)
+            });
+            gone.borrow().clone()
+        };
+        assert!(tick(&mut writer, HOUR).is_empty(), "it holds the tip");
+        append(&mut writer, 1, HOUR);
+        assert!(
+            tick(&mut writer, HOUR + SECOND).is_empty(),
+            "it ended just now"
+        );
+        assert_eq!(tick(&mut writer, HOUR + 61 * SECOND), [0]);
     }
 }
 
