@@ -235,6 +235,40 @@ async fn the_index_that_holds_the_tip_outlives_its_age() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_during_the_proof_by_content_is_no_lost_continuity() {
+    let mut bench = Bench::new("");
+    bench.app.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<7000)
+         INSERT INTO item SELECT i, i, randomblob(3000) FROM n",
+    );
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    stop(primary).await;
+    let path = bench.path();
+    bench.app.end();
+    let bench = Bench {
+        app: App::start(&path),
+        dir: bench.dir,
+    };
+    let (plan, met) = (bench.dir.path().join("plan"), bench.dir.path().join("met"));
+    std::fs::write(&plan, "scan.read=stall").expect("a plan");
+    let environment = [
+        ("WALCAST_FAULTS_FILE", plan.as_path()),
+        ("WALCAST_FAULTS_MET", met.as_path()),
+    ];
+    let child = PrimaryChild::start(&path, &environment);
+    let begun = Instant::now();
+    while !std::fs::read_to_string(&met).is_ok_and(|met| met.contains("scan.read")) {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    child.end();
+    let primary = bench.primary();
+    assert_eq!(fence(&primary).await.position, first.position);
+    stop(primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn written_again_but_not_copied_is_proven_by_content() {
     let mut bench = Bench::new("");
     bench.app.write(100);
