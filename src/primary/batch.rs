@@ -38,7 +38,8 @@ pub(super) fn read(mut reader: ShadowReader, bound: Position, together: bool) ->
                 run.add(chunk, content);
             }
             Ok(None) => break,
-            // What was read before the damage is good and goes out first; the next step meets the damage again.
+            // What was read before the error is good and goes out first; the next step begins where it was, and meets
+            // the error again unless it is over.
             Err(_) if count > 0 => break,
             Err(error) => return (reader, Err(error)),
         }

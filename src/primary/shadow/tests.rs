@@ -349,3 +349,69 @@ fn an_index_that_lost_its_end_is_not_followed_by_the_next() {
     let previous = ShadowReader::previous_end(&layout, start.generation, 1);
     assert_eq!(previous, Some(1608));
 }
+
+/// Ten chunks of one size, each with content of its own.
+fn ten_chunks(layout: &Layout) -> Vec<Vec<u8>> {
+    disk::create_dir_all("test", layout.root()).expect("made");
+    let start = Position::start_of(Generation(7));
+    let housekeeping = Arc::new(Housekeeping::new("test"));
+    let retention = Retention::new(1 << 30, Duration::from_secs(60), Vec::new());
+    let mut writer = ShadowWriter::new(layout.clone(), start, 512, retention, housekeeping);
+    let contents: Vec<Vec<u8>> = (0..10).map(|n| vec![n; 100_000]).collect();
+    let mut start = 0;
+    for content in &contents {
+        let mut packed = Vec::new();
+        // Not smaller than it is: more than one read of the file.
+        lz4::store(content, &mut packed).expect("packed");
+        let end = start + content.len() as u64;
+        let piece = Piece {
+            index: 0,
+            start,
+            data: &packed,
+            record: Some(record(end)),
+        };
+        writer.append(&piece, 0).expect("appended");
+        start = end;
+    }
+    writer.close();
+    contents
+}
+
+/// Whoever read on behind it would hand out the next chunk's bytes as those of the one that failed.
+#[test]
+fn a_read_that_failed_once_is_made_again_at_the_same_place() {
+    for plan in [
+        "shadow.sidecar-read=eio@1",
+        "shadow.sidecar-read=eio@7",
+        "shadow.read=eio@2",
+        "shadow.open=eio@1",
+        "shadow.sidecar-open=eio@1",
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::of(&dir.path().join("app.db"));
+        let contents = ten_chunks(&layout);
+        let start = Position::start_of(Generation(7));
+        let bound = Position {
+            offset: 1_000_000,
+            ..start
+        };
+        let mut reader = ShadowReader::new(layout, start);
+        let (mut read, mut failed) = (Vec::new(), 0);
+        let plan = fault::Plan::parse(plan).expect("a plan");
+        let (_, plan) = fault::with_plan(plan, || {
+            loop {
+                match reader.next(bound) {
+                    Ok(Some(chunk)) => {
+                        assert_eq!(chunk.size(), 100_000);
+                        read.push(reader.last().1.to_vec());
+                    }
+                    Ok(None) => break,
+                    Err(ShadowError::Disk(_)) => failed += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        assert_eq!(failed, 1, "{:?}", plan.met());
+        assert!(read == contents, "{:?}", plan.met());
+    }
+}
