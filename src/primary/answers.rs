@@ -15,7 +15,9 @@ impl Session {
         let mut end = None;
         for request in std::mem::take(&mut self.requests) {
             match request {
-                Request::Renew(reason) => end = Some(End::Renew(reason)),
+                // Who speaks of a generation that is over has what he wants.
+                Request::Renew(of, _) if of != self.capture.position.generation => {}
+                Request::Renew(_, reason) => end = Some(End::Renew(reason)),
                 request if !self.capture.ready => request.refuse(self.shared.not_ready()),
                 Request::Fence(reply) => drop(reply.send(Ok(self.capture.point()))),
                 Request::Snapshot(reply) => drop(reply.send(self.snapshot(seen))),

@@ -7,9 +7,10 @@ use crate::format::position::Position;
 use crate::format::wal::frames_before;
 use crate::model::{Follows, Point, StreamStart};
 
-/// Judges a request against the primary's history up to `tip`. Reads the shadow WAL: not for an async task.
+/// Judges a request against the primary's history up to `tip`, which is of the attachment `epoch`. Reads the shadow WAL: not for an async task.
 pub fn decide(
     shared: &Shared,
+    epoch: u64,
     start: &StreamStart,
     tip: &Point,
 ) -> Result<(Follows, String), PrimaryError> {
@@ -49,6 +50,8 @@ pub fn decide(
             format!("the log before {position} is no longer kept"),
         )),
         Err(ShadowError::Disk(error)) => Err(error.into()),
+        // The files may have been cut or removed under the reader, and rightly so.
+        Err(_) if shared.hub.epoch() != epoch => Err(shared.not_ready()),
         Err(error) => {
             damaged(shared, position, tip.position, &error);
             Ok((
@@ -114,15 +117,15 @@ fn differs(
 }
 
 /// A damaged stretch is never read again: replicas before it get a snapshot. Where it is in the index that is being
-/// written, a snapshot would need it as well, so a new generation begins, from the application's own log.
+/// written, a snapshot would need it as well, so a new generation begins, from the application's own log. The generation
+/// after the damaged one is not touched.
 pub fn damaged(shared: &Shared, at: Position, newest: Position, error: &ShadowError) {
     shared.meters.checksum_failures.add(1);
     tracing::error!(database = %shared.config.name, "the shadow WAL is damaged at {at}: {error}");
     if at.index < newest.index {
-        shared.hub.forget_before(at.index + 1);
+        shared.hub.forget_before(at.generation, at.index + 1);
     } else {
-        shared.request(Request::Renew(format!(
-            "the shadow WAL is damaged: {error}"
-        )));
+        let reason = format!("the shadow WAL is damaged: {error}");
+        shared.request(Request::Renew(at.generation, reason));
     }
 }

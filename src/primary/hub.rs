@@ -300,10 +300,12 @@ impl Hub {
         has_more
     }
 
-    /// Indexes before `index` are not kept any more.
-    pub fn forget_before(&self, index: u64) {
+    /// Indexes of this generation before `index` are not kept any more.
+    pub fn forget_before(&self, generation: Generation, index: u64) {
         let mut state = self.state();
-        state.oldest = state.oldest.max((index, 0));
+        if state.generation == Some(generation) {
+            state.oldest = state.oldest.max((index, 0));
+        }
     }
 
     /// Keeps `index` and all after it for a snapshot in progress.

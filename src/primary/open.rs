@@ -31,7 +31,7 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
     let (start, judged) = {
         let shared = Arc::clone(shared);
         let judging = disk::aside(move || {
-            let judged = decide(&shared, &start, &tip);
+            let judged = decide(&shared, epoch, &start, &tip);
             (start, judged)
         });
         judging
@@ -118,7 +118,7 @@ pub async fn open_log(
     let (epoch, tip) = fence(shared).await?;
     let judging = {
         let shared = Arc::clone(shared);
-        disk::aside(move || log_from(&shared, &start, &tip))
+        disk::aside(move || log_from(&shared, epoch, &start, &tip))
     };
     let from = judging
         .await
@@ -150,8 +150,13 @@ pub async fn open_log(
 }
 
 /// Reads the shadow WAL: not for an async task.
-fn log_from(shared: &Shared, start: &StreamStart, tip: &Point) -> Result<LogFrom, PrimaryError> {
-    let (follows, reason) = decide(shared, start, tip)?;
+fn log_from(
+    shared: &Shared,
+    epoch: u64,
+    start: &StreamStart,
+    tip: &Point,
+) -> Result<LogFrom, PrimaryError> {
+    let (follows, reason) = decide(shared, epoch, start, tip)?;
     let generation = tip.position.generation;
     let position = match (follows, start.position) {
         (Follows::Resume, Some(position)) => position,

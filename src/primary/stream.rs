@@ -297,9 +297,10 @@ impl StreamHandle {
         self.reading = None;
         let (reader, batch) = done.map_err(|e| PrimaryError::Disk(e.to_string()))?;
         let at = reader.position();
+        // Once that is over, its files are cut or removed, and what was read of them says nothing.
+        self.check_epoch()?;
         match batch {
             Ok(batch) => {
-                self.check_epoch()?;
                 for chunk in batch {
                     let recent = None;
                     self.queue(Entry { chunk, recent })?;
