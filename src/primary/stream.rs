@@ -43,6 +43,9 @@ pub struct StreamHandle {
     pub(super) replica_id: String,
     pub(super) session: String,
     pub(super) lz4: bool,
+    /// Many commits may come as one chunk. Not for an archive, whose documents name each commit, and not for a command,
+    /// which may want to stop at any of them.
+    pub(super) together: bool,
     /// There if the replica takes the recent form of chunks.
     pub(super) taker: Option<Taker>,
     pub(super) fed: Fed,
@@ -283,8 +286,7 @@ impl StreamHandle {
     }
 
     fn read(&mut self, reader: ShadowReader, bound: Position) {
-        // A reader in this process is an archive, whose documents name each commit.
-        let together = !self.replica_id.is_empty();
+        let together = self.together;
         self.reading = Some(disk::aside(move || batch::read(reader, bound, together)));
     }
 
