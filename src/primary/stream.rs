@@ -22,9 +22,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+type Fencing = std::pin::Pin<Box<dyn Future<Output = Result<Point, PrimaryError>> + Send>>;
+
 pub(super) enum Phase {
     /// Pages of a snapshot.
     Pages(Copy, Pin),
+    /// All pages are sent. The answer says up to where the WAL has to follow.
+    Fence(Fencing, Pin),
     /// WAL of a snapshot, up to a point.
     Mend(
         Point,
@@ -125,15 +129,31 @@ impl StreamHandle {
                     self.check_epoch()
                 }
                 None => {
-                    // Everything that a checkpoint wrote into the file while it was copied is committed by now.
-                    let end = ask(&self.shared, Request::Fence).await?;
-                    self.check_epoch()?;
                     if let Phase::Pages(_, pin) = std::mem::replace(&mut self.phase, Phase::Ended) {
-                        self.phase = Phase::Mend(end, pin);
+                        // Everything that a checkpoint wrote into the file while it was copied is committed by now.
+                        let shared = Arc::clone(&self.shared);
+                        let fence = Box::pin(async move { ask(&shared, Request::Fence).await });
+                        self.phase = Phase::Fence(fence, pin);
                     }
                     Ok(())
                 }
             },
+            Phase::Fence(fence, _) => {
+                let due = heartbeat_due(self.last_sent, self.shared.config.heartbeat);
+                let Ok(end) = tokio::time::timeout_at(due, fence).await else {
+                    // The capture of a large transaction takes its time.
+                    self.check_epoch()?;
+                    self.fed.forget();
+                    self.out.push_back(heartbeat(self.cursor));
+                    return Ok(());
+                };
+                let end = end?;
+                self.check_epoch()?;
+                if let Phase::Fence(_, pin) = std::mem::replace(&mut self.phase, Phase::Ended) {
+                    self.phase = Phase::Mend(end, pin);
+                }
+                Ok(())
+            }
             Phase::Mend(end, _) => {
                 let end = *end;
                 let key = |p: Position| (p.index, p.offset);
@@ -168,7 +188,11 @@ impl StreamHandle {
 
     fn set_state(&mut self, state: DatabaseState) {
         // Until a snapshot is complete, that is what the replica is busy with.
-        if self.state == state || matches!(self.phase, Phase::Mend(..) | Phase::Pages(..)) {
+        let has_snapshot = matches!(
+            self.phase,
+            Phase::Mend(..) | Phase::Pages(..) | Phase::Fence(..)
+        );
+        if self.state == state || has_snapshot {
             return;
         }
         self.state = state;
