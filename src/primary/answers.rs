@@ -33,7 +33,10 @@ impl Session {
     fn snapshot(&self, seen: &Seen) -> Result<SnapshotStart, PrimaryError> {
         let capture = &self.capture;
         let copied = seen.backfill.min(seen.frames);
+        // Let go since it was seen: all of it is captured and copied, and its frames may be those of the next log by now.
+        let is_let_go = capture.may_restart && !capture.hold.has_log();
         let (start, log) = match &capture.cursor {
+            _ if is_let_go => (capture.position, capture.end),
             Some(cursor) if seen.frames > 0 && copied == 0 && cursor.frames > 0 => (
                 Position {
                     offset: 0,
