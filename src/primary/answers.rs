@@ -17,10 +17,16 @@ impl Session {
             match request {
                 // Who speaks of a generation that is over has what he wants.
                 Request::Renew(of, _) if of != self.capture.position.generation => {}
+                // Who lets go of the files first looks at them anew.
+                Request::Renew(..) if end.is_some() => {}
                 Request::Renew(_, reason) => end = Some(End::Renew(reason)),
                 request if !self.capture.ready => request.refuse(self.shared.not_ready()),
                 Request::Fence(reply) => drop(reply.send(Ok(self.capture.point()))),
                 Request::Snapshot(reply) => drop(reply.send(self.snapshot(seen))),
+                // Answered once the files are let go.
+                Request::Pause(reply) if matches!(end, Some(End::Paused(..))) => {
+                    self.shared.request(Request::Pause(reply));
+                }
                 Request::Pause(reply) => end = Some(End::Paused(reply, self.capture.point())),
                 Request::Resume(reply) => drop(reply.send(Ok((self.capture.point(), true)))),
             }

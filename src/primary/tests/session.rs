@@ -139,3 +139,33 @@ async fn a_snapshot_begins_behind_a_log_that_was_let_go_since_it_was_seen() {
     assert_eq!(begin.log.map(|(_, cksum)| cksum), tip.frame_cksum);
     session.close(End::Stopped);
 }
+
+#[tokio::test]
+async fn each_who_asks_for_a_pause_at_one_time_gets_it() {
+    let mut bench = Bench::new("");
+    bench.app.write(10);
+    let Attached {
+        mut session,
+        shared,
+        between: _,
+        _ownership,
+    } = attached(&bench);
+    let generation = shared.hub.tip_now().expect("captured").position.generation;
+    let renew = || Request::Renew(generation, "the test asks".into());
+    let (first, _) = oneshot::channel();
+    let (second, mut other) = oneshot::channel();
+    shared.request(renew());
+    shared.request(Request::Pause(first));
+    shared.request(Request::Pause(second));
+    shared.request(renew());
+    let end = loop {
+        if let Turn::End(end) = session.turn() {
+            break end;
+        }
+    };
+    assert!(matches!(session.close(end), End::Paused(..)));
+    // The supervisor takes it.
+    let asked = shared.take_requests();
+    assert!(matches!(asked.front(), Some(Request::Pause(_))));
+    assert!(other.try_recv().is_err(), "not refused");
+}
