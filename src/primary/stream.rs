@@ -79,19 +79,36 @@ impl StreamHandle {
     pub async fn next(&mut self) -> Option<Result<Message, PrimaryError>> {
         loop {
             if let Some(message) = self.out.pop_front() {
-                return Some(Ok(self.account(message)));
+                return match self.plain(message) {
+                    Ok(message) => Some(Ok(self.account(message))),
+                    Err(error) => Some(Err(self.fail(error))),
+                };
             }
             if self.shared.is_stopping() {
                 self.phase = Phase::Ended;
             }
             if let Err(error) = self.advance().await {
-                self.phase = Phase::Ended;
-                self.reason = error.to_string();
-                return Some(Err(error));
+                return Some(Err(self.fail(error)));
             }
             if matches!(self.phase, Phase::Ended) && self.out.is_empty() {
                 return None;
             }
+        }
+    }
+
+    fn fail(&mut self, error: PrimaryError) -> PrimaryError {
+        self.phase = Phase::Ended;
+        self.out.clear();
+        self.reason = error.to_string();
+        error
+    }
+
+    /// Unpacked for who does not take lz4: one message at a time, since a batch of pages of zeros is a hundred times as large
+    /// as it is packed.
+    fn plain(&self, message: Message) -> Result<Message, PrimaryError> {
+        match message {
+            Message::Chunk(chunk) if !self.lz4 => unpack(chunk).map(Message::Chunk),
+            message => Ok(message),
         }
     }
 
@@ -233,7 +250,7 @@ impl StreamHandle {
             match self.shared.hub.after(self.epoch, self.cursor) {
                 After::Entry(entry) => {
                     queued += entry.chunk.data.len().max(1);
-                    self.queue(entry)?;
+                    self.queue(entry);
                     if let Phase::Mend(end, _) = &self.phase
                         && end.position == self.cursor
                     {
@@ -285,7 +302,7 @@ impl StreamHandle {
         }
     }
 
-    fn queue(&mut self, Entry { chunk, recent }: Entry) -> Result<(), PrimaryError> {
+    fn queue(&mut self, Entry { chunk, recent }: Entry) {
         self.cursor = chunk.end();
         // What this replica was not sent must not be referred to, though others were.
         let recent = recent.filter(|recent| self.taker.is_some() && self.fed.covers(recent));
@@ -296,11 +313,9 @@ impl StreamHandle {
                 data: recent.data,
                 ..chunk
             },
-            None if self.lz4 => chunk,
-            None => unpack(chunk)?,
+            None => chunk,
         };
         self.out.push_back(Message::Chunk(chunk));
-        Ok(())
     }
 
     fn begin_reading(&mut self, bound: Position) {
@@ -329,7 +344,7 @@ impl StreamHandle {
             Ok(batch) => {
                 for chunk in batch {
                     let recent = None;
-                    self.queue(Entry { chunk, recent })?;
+                    self.queue(Entry { chunk, recent });
                 }
                 self.read_on(reader);
                 Ok(())
