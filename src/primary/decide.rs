@@ -42,14 +42,17 @@ pub fn decide(
             format!("the log after {position} is no longer kept"),
         ));
     }
+    let gone = (
+        Follows::NotRetained,
+        format!("the log before {position} is no longer kept"),
+    );
     match compare(shared, start, position, tip) {
         Ok(None) => Ok((Follows::Resume, format!("goes on from {position}"))),
         Ok(Some(reason)) => Ok((Follows::ChecksumDiffers, reason)),
-        Err(ShadowError::Gone { .. }) => Ok((
-            Follows::NotRetained,
-            format!("the log before {position} is no longer kept"),
-        )),
+        Err(ShadowError::Gone { .. }) => Ok(gone),
         Err(ShadowError::Disk(error)) => Err(error.into()),
+        // Its files are being removed just now.
+        Err(_) if !shared.hub.is_kept(position) => Ok(gone),
         // The files may have been cut or removed under the reader, and rightly so.
         Err(_) if shared.hub.epoch() != epoch => Err(shared.not_ready()),
         Err(error) => {

@@ -349,17 +349,20 @@ impl StreamHandle {
                 self.read_on(reader);
                 Ok(())
             }
-            Err(ShadowError::Gone { .. }) => Err(PrimaryError::TooSlow(format!(
-                "the log after {} is no longer kept",
-                self.cursor
-            ))),
+            Err(ShadowError::Gone { .. }) => Err(self.too_slow()),
             Err(ShadowError::Disk(error)) => Err(error.into()),
+            // Its files are being removed one by one. Readers are told before the first goes.
+            Err(_) if !self.shared.hub.is_kept(at) => Err(self.too_slow()),
             Err(error) => {
                 let newest = self.shared.hub.tip_now().map_or(at, |tip| tip.position);
                 damaged(&self.shared, at, newest, &error);
                 Err(PrimaryError::Damaged(error.to_string()))
             }
         }
+    }
+
+    fn too_slow(&self) -> PrimaryError {
+        PrimaryError::TooSlow(format!("the log after {} is no longer kept", self.cursor))
     }
 
     /// Goes on with the same reader as long as the ring does not have what follows.

@@ -316,6 +316,38 @@ async fn a_report_of_damage_does_not_touch_the_generation_after_it() {
     stop(primary).await;
 }
 
+/// Whoever reads while retention removes an index, which takes a while, is too slow; nothing is damaged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_is_being_removed_is_no_damage() {
+    let mut bench = Bench::new("");
+    let primary = bench.primary();
+    bench.app.write(10);
+    let first = fence(&primary).await;
+    bench.app.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<4000)
+         INSERT OR REPLACE INTO item SELECT i, i, randomblob(3000) FROM n",
+    );
+    bench.app.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    bench.app.write(10);
+    let last = fence(&primary).await;
+    let mut stream = primary
+        .open_stream(start_at("r", &first))
+        .await
+        .expect("a stream");
+    let hub = &primary.shared.hub;
+    hub.forget_before(last.position.generation, last.position.index);
+    std::fs::remove_file(&segments(&bench.path())[2]).expect("removed");
+    let error = loop {
+        match stream.next().await.expect("no clean end") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, PrimaryError::TooSlow(_)), "{error}");
+    assert_eq!(primary.meters().checksum_failures.get(), 0);
+    stop(primary).await;
+}
+
 /// What a power cut may leave behind the last synced byte: a torn frame, zeros, a record too few.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_end_is_cut_and_captured_again() {
