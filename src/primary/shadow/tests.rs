@@ -415,3 +415,48 @@ fn a_read_that_failed_once_is_made_again_at_the_same_place() {
         assert!(read == contents, "{:?}", plan.met());
     }
 }
+
+#[test]
+fn a_removal_that_is_cut_short_is_found_at_the_next_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let layout = Layout::of(&dir.path().join("app.db"));
+    disk::create_dir_all("test", layout.root()).expect("made");
+    let start = Position::start_of(Generation(7));
+    layout.write_generation(start.generation).expect("written");
+    let mut removed = false;
+    // Killed after the first removal.
+    let work = move |job| match job {
+        Job::Remove(_) if std::mem::replace(&mut removed, true) => Ok(()),
+        job => work(job),
+    };
+    let housekeeping = Arc::new(Housekeeping::with("test", work));
+    let retention = Retention::new(1 << 30, Duration::ZERO, Vec::new());
+    let mut writer = ShadowWriter::new(
+        layout.clone(),
+        start,
+        512,
+        retention,
+        Arc::clone(&housekeeping),
+    );
+    let mut content = vec![0; 32];
+    content.extend([1; 536]);
+    let mut packed = Vec::new();
+    lz4::compress(&content, &mut packed).expect("packed");
+    for index in [0, 1] {
+        let piece = Piece {
+            index,
+            start: 0,
+            data: &packed,
+            record: Some(record(568)),
+        };
+        writer.append(&piece, 0).expect("appended");
+    }
+    writer.tick(1, Needed::default(), |_| {});
+    writer.close();
+    drop(housekeeping);
+    let indexes = layout.list_indexes(start.generation).expect("listed");
+    for name in disk::list("test", &layout.commits(start.generation)).expect("listed") {
+        let index = hex16(&name).expect("a sidecar");
+        assert!(indexes.contains(&index), "nobody finds {index}");
+    }
+}

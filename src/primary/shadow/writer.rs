@@ -224,8 +224,9 @@ impl ShadowWriter {
         {
             // Readers are told before the first file goes.
             forget(index);
-            self.remove(Job::Remove(self.layout.index(self.generation, index)));
+            // The directory last: by it a start finds what an end in between has left.
             self.remove(Job::Remove(self.layout.sidecar(self.generation, index)));
+            self.remove(Job::Remove(self.layout.index(self.generation, index)));
         }
     }
 
