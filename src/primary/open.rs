@@ -69,7 +69,7 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
         page_size: tip.page_size,
         cursor: start.position.unwrap_or(tip.position),
         phase: match is_elsewhere {
-            true => Phase::Ended,
+            true => Phase::Elsewhere,
             false => Phase::Follow,
         },
         out: VecDeque::from([Message::Hello(hello)]),

@@ -36,6 +36,8 @@ pub(super) enum Phase {
     ),
     /// WAL.
     Follow,
+    /// Nothing follows the hello: the replica has an archive that is to bring it back.
+    Elsewhere,
     /// Nothing more comes.
     Ended,
 }
@@ -132,6 +134,7 @@ impl StreamHandle {
     async fn advance(&mut self) -> Result<(), PrimaryError> {
         match &mut self.phase {
             Phase::Ended => Ok(()),
+            Phase::Elsewhere => Err(self.too_slow()),
             Phase::Follow => {
                 if self.reading.is_none() && self.shared.is_drained(self.cursor) {
                     self.reason = "the server is draining".into();

@@ -356,6 +356,8 @@ async fn old_log_goes_and_a_replica_before_it_gets_a_snapshot() {
     };
     let mut elsewhere = primary.open_stream(elsewhere).await.expect("a stream");
     assert_eq!(hello(&mut elsewhere).await.follows, Follows::NotRetained);
+    let end = elsewhere.next().await;
+    assert!(matches!(end, Some(Err(PrimaryError::TooSlow(_)))));
     assert!(elsewhere.next().await.is_none());
     let listed = primary.replicas();
     assert!(listed.iter().all(|r| r.replica_id != "elsewhere"));
