@@ -147,7 +147,7 @@ impl Writer {
             DatabaseState::Starting,
             &format!("a new generation: {what}"),
         );
-        ctx.primary.renew(what);
+        ctx.primary.renew(generation, what);
         let mut tip = ctx.primary.watch();
         let other = tip.wait_for(|tip| tip.is_some_and(|t| t.position.generation != generation));
         tokio::select! {

@@ -15,10 +15,18 @@ impl Session {
         let mut end = None;
         for request in std::mem::take(&mut self.requests) {
             match request {
-                Request::Renew(reason) => end = Some(End::Renew(reason)),
+                // Who speaks of a generation that is over has what he wants.
+                Request::Renew(of, _) if of != self.capture.position.generation => {}
+                // Who lets go of the files first looks at them anew.
+                Request::Renew(..) if end.is_some() => {}
+                Request::Renew(_, reason) => end = Some(End::Renew(reason)),
                 request if !self.capture.ready => request.refuse(self.shared.not_ready()),
                 Request::Fence(reply) => drop(reply.send(Ok(self.capture.point()))),
                 Request::Snapshot(reply) => drop(reply.send(self.snapshot(seen))),
+                // Answered once the files are let go.
+                Request::Pause(reply) if matches!(end, Some(End::Paused(..))) => {
+                    self.shared.request(Request::Pause(reply));
+                }
                 Request::Pause(reply) => end = Some(End::Paused(reply, self.capture.point())),
                 Request::Resume(reply) => drop(reply.send(Ok((self.capture.point(), true)))),
             }
@@ -31,7 +39,10 @@ impl Session {
     fn snapshot(&self, seen: &Seen) -> Result<SnapshotStart, PrimaryError> {
         let capture = &self.capture;
         let copied = seen.backfill.min(seen.frames);
+        // Let go since it was seen: all of it is captured and copied, and its frames may be those of the next log by now.
+        let is_let_go = capture.may_restart && !capture.hold.has_log();
         let (start, log) = match &capture.cursor {
+            _ if is_let_go => (capture.position, capture.end),
             Some(cursor) if seen.frames > 0 && copied == 0 && cursor.frames > 0 => (
                 Position {
                     offset: 0,

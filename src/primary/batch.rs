@@ -20,8 +20,8 @@ const SMALL: u64 = 32 * 1024;
 /// The reader, for the next step, and what it read.
 pub(super) type Batch = (ShadowReader, Result<Vec<Chunk>, ShadowError>);
 
-/// Reads up to `bound`. `together`: the reader of the stream does not want each commit's position, as an archive does. It
-/// reads the disk.
+/// Reads up to `bound`. `together`: the reader of the stream does not want each commit's position, as an archive or a
+/// command does. It reads the disk.
 pub(super) fn read(mut reader: ShadowReader, bound: Position, together: bool) -> Batch {
     let mut chunks = Vec::new();
     let mut run = Run::default();
@@ -38,7 +38,8 @@ pub(super) fn read(mut reader: ShadowReader, bound: Position, together: bool) ->
                 run.add(chunk, content);
             }
             Ok(None) => break,
-            // What was read before the damage is good and goes out first; the next step meets the damage again.
+            // What was read before the error is good and goes out first; the next step begins where it was, and meets
+            // the error again unless it is over.
             Err(_) if count > 0 => break,
             Err(error) => return (reader, Err(error)),
         }

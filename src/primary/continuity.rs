@@ -204,7 +204,7 @@ impl<'a> Attaching<'a> {
         if let (Some(last), Some(_)) = (last, cursor) {
             let size = last.size;
             shadow
-                .reopen(size.index, last.sidecar_len, size.bytes, size.last_us)
+                .reopen(size.index, last.sidecar_len, size.bytes)
                 .map_err(text)?;
         }
         remove_others(&shared.layout, lineage.generation, housekeeping)?;

@@ -7,9 +7,10 @@ use crate::format::position::Position;
 use crate::format::wal::frames_before;
 use crate::model::{Follows, Point, StreamStart};
 
-/// Judges a request against the primary's history up to `tip`. Reads the shadow WAL: not for an async task.
+/// Judges a request against the primary's history up to `tip`, which is of the attachment `epoch`. Reads the shadow WAL: not for an async task.
 pub fn decide(
     shared: &Shared,
+    epoch: u64,
     start: &StreamStart,
     tip: &Point,
 ) -> Result<(Follows, String), PrimaryError> {
@@ -34,20 +35,26 @@ pub fn decide(
         let reason = format!("its position {position} is ahead of {}", tip.position);
         return Ok((Follows::ReplicaAhead, reason));
     }
-    if !shared.hub.is_kept(position) {
+    // Who is level needs nothing of the log before.
+    if position != tip.position && !shared.hub.is_kept(position) {
         return Ok((
             Follows::NotRetained,
             format!("the log after {position} is no longer kept"),
         ));
     }
+    let gone = (
+        Follows::NotRetained,
+        format!("the log before {position} is no longer kept"),
+    );
     match compare(shared, start, position, tip) {
         Ok(None) => Ok((Follows::Resume, format!("goes on from {position}"))),
         Ok(Some(reason)) => Ok((Follows::ChecksumDiffers, reason)),
-        Err(ShadowError::Gone { .. }) => Ok((
-            Follows::NotRetained,
-            format!("the log before {position} is no longer kept"),
-        )),
+        Err(ShadowError::Gone { .. }) => Ok(gone),
         Err(ShadowError::Disk(error)) => Err(error.into()),
+        // Its files are being removed just now.
+        Err(_) if !shared.hub.is_kept(position) => Ok(gone),
+        // The files may have been cut or removed under the reader, and rightly so.
+        Err(_) if shared.hub.epoch() != epoch => Err(shared.not_ready()),
         Err(error) => {
             damaged(shared, position, tip.position, &error);
             Ok((
@@ -113,15 +120,15 @@ fn differs(
 }
 
 /// A damaged stretch is never read again: replicas before it get a snapshot. Where it is in the index that is being
-/// written, a snapshot would need it as well, so a new generation begins, from the application's own log.
+/// written, a snapshot would need it as well, so a new generation begins, from the application's own log. The generation
+/// after the damaged one is not touched.
 pub fn damaged(shared: &Shared, at: Position, newest: Position, error: &ShadowError) {
     shared.meters.checksum_failures.add(1);
     tracing::error!(database = %shared.config.name, "the shadow WAL is damaged at {at}: {error}");
     if at.index < newest.index {
-        shared.hub.forget_before(at.index + 1);
+        shared.hub.forget_before(at.generation, at.index + 1);
     } else {
-        shared.request(Request::Renew(format!(
-            "the shadow WAL is damaged: {error}"
-        )));
+        let reason = format!("the shadow WAL is damaged: {error}");
+        shared.request(Request::Renew(at.generation, reason));
     }
 }

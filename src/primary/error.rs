@@ -35,16 +35,6 @@ pub enum PrimaryError {
     /// A disk operation failed.
     #[error("{0}")]
     Disk(String),
-    /// SQLite failed.
-    #[error("{0}")]
-    Sqlite(String),
-}
-
-impl PrimaryError {
-    /// True if the same call can succeed later without anybody changing the request.
-    pub fn is_retryable(&self) -> bool {
-        !matches!(self, PrimaryError::UnknownSession(_))
-    }
 }
 
 impl From<crate::disk::DiskError> for PrimaryError {

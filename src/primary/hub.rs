@@ -62,6 +62,8 @@ struct State {
     generation: Option<Generation>,
     ring: VecDeque<Entry>,
     ring_bytes: usize,
+    /// Where the chunk before the ring's first one ended.
+    before: Option<Position>,
     /// The end of the newest chunk, whether a transaction ends there or not.
     published: Option<Position>,
     /// Positions before this cannot be read from the shadow WAL.
@@ -108,6 +110,7 @@ impl Hub {
             generation: None,
             ring: VecDeque::new(),
             ring_bytes: 0,
+            before: None,
             published: None,
             oldest: (0, 0),
             pins: BTreeMap::new(),
@@ -158,6 +161,7 @@ impl Hub {
         state.generation = Some(published.generation);
         state.ring.clear();
         state.ring_bytes = 0;
+        state.before = Some(published);
         state.published = Some(published);
         state.oldest = (oldest, 0);
         drop(state);
@@ -211,12 +215,14 @@ impl Hub {
                 break;
             };
             state.ring_bytes -= old.cost();
+            state.before = Some(old.chunk.end());
         }
     }
 
     /// Bytes are in the shadow WAL whose checksum is not known: no stream may begin before the next [`Hub::set_tip`].
     pub fn advance(&self, end: Position, bytes: u64) {
         let mut state = self.state();
+        state.before = Some(end);
         state.published = Some(end);
         state.total += bytes;
     }
@@ -260,15 +266,15 @@ impl Hub {
         let next = state
             .ring
             .partition_point(|entry| key(entry.chunk.end()) <= key(cursor));
+        let previous = match next.checked_sub(1) {
+            Some(previous) => Some(state.ring[previous].chunk.end()),
+            None => state.before,
+        };
         match state.ring.get(next) {
             Some(_) if state.ring.len() - next > FAR => After::Behind { bound },
             Some(entry) if entry.chunk.start == cursor => After::Entry(entry.clone()),
             // The first chunk of an index follows the end of the index before.
-            Some(entry)
-                if entry.chunk.start.offset == 0
-                    && next > 0
-                    && state.ring[next - 1].chunk.end() == cursor =>
-            {
+            Some(entry) if entry.chunk.start.offset == 0 && previous == Some(cursor) => {
                 After::Entry(entry.clone())
             }
             None if bound == cursor => After::Tip,
@@ -287,17 +293,19 @@ impl Hub {
         let mut state = self.state();
         let has_more = state.ring.len() > 1;
         while state.ring.len() > 1 {
-            state.ring.pop_front();
+            state.before = state.ring.pop_front().map(|old| old.chunk.end());
         }
         state.ring.shrink_to(64);
         state.ring_bytes = state.ring.iter().map(Entry::cost).sum();
         has_more
     }
 
-    /// Indexes before `index` are not kept any more.
-    pub fn forget_before(&self, index: u64) {
+    /// Indexes of this generation before `index` are not kept any more.
+    pub fn forget_before(&self, generation: Generation, index: u64) {
         let mut state = self.state();
-        state.oldest = state.oldest.max((index, 0));
+        if state.generation == Some(generation) {
+            state.oldest = state.oldest.max((index, 0));
+        }
     }
 
     /// Keeps `index` and all after it for a snapshot in progress.

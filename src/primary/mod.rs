@@ -52,7 +52,7 @@ pub use kept::Kept;
 pub use open::LogFrom;
 pub use stream::StreamHandle;
 
-use crate::format::position::Position;
+use crate::format::position::{Generation, Position};
 use crate::model::{
     DatabaseState, DatabaseStatus, Meters, Point, Progress, ReplicaStatus, Role, StreamStart,
 };
@@ -233,9 +233,10 @@ impl Primary {
         self.shared.hub.lag(position)
     }
 
-    /// Begins a new generation, as after lost continuity.
-    pub fn renew(&self, reason: &str) {
-        self.shared.request(Request::Renew(reason.to_owned()));
+    /// Begins a new generation after this one, as after lost continuity.
+    pub fn renew(&self, generation: Generation, reason: &str) {
+        let reason = reason.to_owned();
+        self.shared.request(Request::Renew(generation, reason));
     }
 
     /// The directory of walcast's files beside the database.

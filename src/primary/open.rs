@@ -31,7 +31,7 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
     let (start, judged) = {
         let shared = Arc::clone(shared);
         let judging = disk::aside(move || {
-            let judged = decide(&shared, &start, &tip);
+            let judged = decide(&shared, epoch, &start, &tip);
             (start, judged)
         });
         judging
@@ -62,13 +62,14 @@ pub async fn open(shared: &Arc<Shared>, start: StreamStart) -> Result<StreamHand
         replica_id: start.replica_id.clone(),
         session,
         lz4: start.lz4,
+        together: !start.transient,
         taker: (start.lz4 && start.recent).then(|| Taker::new(shared)),
         fed: Fed::default(),
         epoch,
         page_size: tip.page_size,
         cursor: start.position.unwrap_or(tip.position),
         phase: match is_elsewhere {
-            true => Phase::Ended,
+            true => Phase::Elsewhere,
             false => Phase::Follow,
         },
         out: VecDeque::from([Message::Hello(hello)]),
@@ -118,7 +119,7 @@ pub async fn open_log(
     let (epoch, tip) = fence(shared).await?;
     let judging = {
         let shared = Arc::clone(shared);
-        disk::aside(move || log_from(&shared, &start, &tip))
+        disk::aside(move || log_from(&shared, epoch, &start, &tip))
     };
     let from = judging
         .await
@@ -132,6 +133,7 @@ pub async fn open_log(
         replica_id: String::new(),
         session: session_id(&shared.config.name, number),
         lz4: true,
+        together: false,
         taker: None,
         fed: Fed::default(),
         epoch,
@@ -150,8 +152,13 @@ pub async fn open_log(
 }
 
 /// Reads the shadow WAL: not for an async task.
-fn log_from(shared: &Shared, start: &StreamStart, tip: &Point) -> Result<LogFrom, PrimaryError> {
-    let (follows, reason) = decide(shared, start, tip)?;
+fn log_from(
+    shared: &Shared,
+    epoch: u64,
+    start: &StreamStart,
+    tip: &Point,
+) -> Result<LogFrom, PrimaryError> {
+    let (follows, reason) = decide(shared, epoch, start, tip)?;
     let generation = tip.position.generation;
     let position = match (follows, start.position) {
         (Follows::Resume, Some(position)) => position,

@@ -142,7 +142,11 @@ impl Attaching<'_> {
             self.shared.note_reading(done, total);
             let seen = observe(&*self.index)?;
             let written = u64::from(seen.frames) * u64::from(known.page_size);
-            if written > PROOF_LOG_BYTES || self.shared.is_stopping() {
+            if self.shared.is_stopping() {
+                // Nothing is known yet: the next start proves it.
+                return Err("walcast is stopping".into());
+            }
+            if written > PROOF_LOG_BYTES {
                 return lost("the log was reset, and the application writes too much for a proof by content,".into());
             }
         }

@@ -347,9 +347,9 @@ impl Session {
             return Some(End::Again("the -wal file was replaced or deleted".into()));
         }
         let hub = &self.shared.hub;
-        self.capture
-            .shadow
-            .tick(clock_us(), hub.needed(), |gone| hub.forget_before(gone + 1));
+        let generation = self.capture.position.generation;
+        let forget = |gone| hub.forget_before(generation, gone + 1);
+        self.capture.shadow.tick(clock_us(), hub.needed(), forget);
         self.write_position(false);
         if self.notice.is_quiet() {
             let has_freed = self.shared.hub.rest();

@@ -7,7 +7,7 @@ use super::replicas::Replicas;
 use super::shadow::Layout;
 use super::wake::Wake;
 use crate::disk::File;
-use crate::format::position::Position;
+use crate::format::position::{Generation, Position};
 use crate::model::{DatabaseState, LongWork, Meters, Point, SnapshotBegin};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,8 +28,8 @@ pub enum Request {
     Pause(Reply<Point>),
     /// Take them again; the answer tells whether continuity was proven.
     Resume(Reply<(Point, bool)>),
-    /// Begin a new generation, since the shadow WAL of this one is damaged.
-    Renew(String),
+    /// Begin a new generation, and why: if it is still this one that is captured.
+    Renew(Generation, String),
 }
 
 impl Request {
@@ -40,7 +40,7 @@ impl Request {
             Request::Fence(reply) | Request::Pause(reply) => drop(reply.send(Err(error))),
             Request::Snapshot(reply) => drop(reply.send(Err(error))),
             Request::Resume(reply) => drop(reply.send(Err(error))),
-            Request::Renew(_) => {}
+            Request::Renew(..) => {}
         }
     }
 }

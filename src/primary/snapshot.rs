@@ -81,6 +81,8 @@ impl Copy {
             if !self.ended {
                 self.job = Some(self.begin_step());
             }
+        } else {
+            self.ended = true;
         }
         Ok(pages)
     }
@@ -119,6 +121,19 @@ fn read_pages(file: &File, page_size: u32, first_page: u32, pack: bool) -> Step 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_of_full_messages_has_ended_for_good() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db");
+        std::fs::write(&path, vec![1; MAX_CHUNK]).expect("write");
+        let file = Arc::new(File::open_read("test.open", &path).expect("open"));
+        let mut copy = Copy::new(file, 4096, false);
+        assert!(copy.next().await.expect("read").is_some());
+        assert!(copy.next().await.expect("read").is_none());
+        std::fs::write(&path, vec![1; 4 * MAX_CHUNK]).expect("write");
+        assert!(copy.next().await.expect("read").is_none());
+    }
 
     #[tokio::test]
     async fn a_file_that_grows_while_it_is_copied_ends_where_it_was_short() {

@@ -22,9 +22,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+type Fencing = std::pin::Pin<Box<dyn Future<Output = Result<Point, PrimaryError>> + Send>>;
+
 pub(super) enum Phase {
     /// Pages of a snapshot.
     Pages(Copy, Pin),
+    /// All pages are sent. The answer says up to where the WAL has to follow.
+    Fence(Fencing, Pin),
     /// WAL of a snapshot, up to a point.
     Mend(
         Point,
@@ -32,6 +36,8 @@ pub(super) enum Phase {
     ),
     /// WAL.
     Follow,
+    /// Nothing follows the hello: the replica has an archive that is to bring it back.
+    Elsewhere,
     /// Nothing more comes.
     Ended,
 }
@@ -43,6 +49,9 @@ pub struct StreamHandle {
     pub(super) replica_id: String,
     pub(super) session: String,
     pub(super) lz4: bool,
+    /// Many commits may come as one chunk. Not for an archive, whose documents name each commit, and not for a command,
+    /// which may want to stop at any of them.
+    pub(super) together: bool,
     /// There if the replica takes the recent form of chunks.
     pub(super) taker: Option<Taker>,
     pub(super) fed: Fed,
@@ -72,19 +81,36 @@ impl StreamHandle {
     pub async fn next(&mut self) -> Option<Result<Message, PrimaryError>> {
         loop {
             if let Some(message) = self.out.pop_front() {
-                return Some(Ok(self.account(message)));
+                return match self.plain(message) {
+                    Ok(message) => Some(Ok(self.account(message))),
+                    Err(error) => Some(Err(self.fail(error))),
+                };
             }
             if self.shared.is_stopping() {
                 self.phase = Phase::Ended;
             }
             if let Err(error) = self.advance().await {
-                self.phase = Phase::Ended;
-                self.reason = error.to_string();
-                return Some(Err(error));
+                return Some(Err(self.fail(error)));
             }
             if matches!(self.phase, Phase::Ended) && self.out.is_empty() {
                 return None;
             }
+        }
+    }
+
+    fn fail(&mut self, error: PrimaryError) -> PrimaryError {
+        self.phase = Phase::Ended;
+        self.out.clear();
+        self.reason = error.to_string();
+        error
+    }
+
+    /// Unpacked for who does not take lz4: one message at a time, since a batch of pages of zeros is a hundred times as large
+    /// as it is packed.
+    fn plain(&self, message: Message) -> Result<Message, PrimaryError> {
+        match message {
+            Message::Chunk(chunk) if !self.lz4 => unpack(chunk).map(Message::Chunk),
+            message => Ok(message),
         }
     }
 
@@ -108,6 +134,7 @@ impl StreamHandle {
     async fn advance(&mut self) -> Result<(), PrimaryError> {
         match &mut self.phase {
             Phase::Ended => Ok(()),
+            Phase::Elsewhere => Err(self.too_slow()),
             Phase::Follow => {
                 if self.reading.is_none() && self.shared.is_drained(self.cursor) {
                     self.reason = "the server is draining".into();
@@ -122,15 +149,31 @@ impl StreamHandle {
                     self.check_epoch()
                 }
                 None => {
-                    // Everything that a checkpoint wrote into the file while it was copied is committed by now.
-                    let end = ask(&self.shared, Request::Fence).await?;
-                    self.check_epoch()?;
                     if let Phase::Pages(_, pin) = std::mem::replace(&mut self.phase, Phase::Ended) {
-                        self.phase = Phase::Mend(end, pin);
+                        // Everything that a checkpoint wrote into the file while it was copied is committed by now.
+                        let shared = Arc::clone(&self.shared);
+                        let fence = Box::pin(async move { ask(&shared, Request::Fence).await });
+                        self.phase = Phase::Fence(fence, pin);
                     }
                     Ok(())
                 }
             },
+            Phase::Fence(fence, _) => {
+                let due = heartbeat_due(self.last_sent, self.shared.config.heartbeat);
+                let Ok(end) = tokio::time::timeout_at(due, fence).await else {
+                    // The capture of a large transaction takes its time.
+                    self.check_epoch()?;
+                    self.fed.forget();
+                    self.out.push_back(heartbeat(self.cursor));
+                    return Ok(());
+                };
+                let end = end?;
+                self.check_epoch()?;
+                if let Phase::Fence(_, pin) = std::mem::replace(&mut self.phase, Phase::Ended) {
+                    self.phase = Phase::Mend(end, pin);
+                }
+                Ok(())
+            }
             Phase::Mend(end, _) => {
                 let end = *end;
                 let key = |p: Position| (p.index, p.offset);
@@ -165,7 +208,11 @@ impl StreamHandle {
 
     fn set_state(&mut self, state: DatabaseState) {
         // Until a snapshot is complete, that is what the replica is busy with.
-        if self.state == state || matches!(self.phase, Phase::Mend(..) | Phase::Pages(..)) {
+        let has_snapshot = matches!(
+            self.phase,
+            Phase::Mend(..) | Phase::Pages(..) | Phase::Fence(..)
+        );
+        if self.state == state || has_snapshot {
             return;
         }
         self.state = state;
@@ -206,7 +253,7 @@ impl StreamHandle {
             match self.shared.hub.after(self.epoch, self.cursor) {
                 After::Entry(entry) => {
                     queued += entry.chunk.data.len().max(1);
-                    self.queue(entry)?;
+                    self.queue(entry);
                     if let Phase::Mend(end, _) = &self.phase
                         && end.position == self.cursor
                     {
@@ -258,7 +305,7 @@ impl StreamHandle {
         }
     }
 
-    fn queue(&mut self, Entry { chunk, recent }: Entry) -> Result<(), PrimaryError> {
+    fn queue(&mut self, Entry { chunk, recent }: Entry) {
         self.cursor = chunk.end();
         // What this replica was not sent must not be referred to, though others were.
         let recent = recent.filter(|recent| self.taker.is_some() && self.fed.covers(recent));
@@ -269,11 +316,9 @@ impl StreamHandle {
                 data: recent.data,
                 ..chunk
             },
-            None if self.lz4 => chunk,
-            None => unpack(chunk)?,
+            None => chunk,
         };
         self.out.push_back(Message::Chunk(chunk));
-        Ok(())
     }
 
     fn begin_reading(&mut self, bound: Position) {
@@ -283,8 +328,7 @@ impl StreamHandle {
     }
 
     fn read(&mut self, reader: ShadowReader, bound: Position) {
-        // A reader in this process is an archive, whose documents name each commit.
-        let together = !self.replica_id.is_empty();
+        let together = self.together;
         self.reading = Some(disk::aside(move || batch::read(reader, bound, together)));
     }
 
@@ -297,27 +341,31 @@ impl StreamHandle {
         self.reading = None;
         let (reader, batch) = done.map_err(|e| PrimaryError::Disk(e.to_string()))?;
         let at = reader.position();
+        // Once that is over, its files are cut or removed, and what was read of them says nothing.
+        self.check_epoch()?;
         match batch {
             Ok(batch) => {
-                self.check_epoch()?;
                 for chunk in batch {
                     let recent = None;
-                    self.queue(Entry { chunk, recent })?;
+                    self.queue(Entry { chunk, recent });
                 }
                 self.read_on(reader);
                 Ok(())
             }
-            Err(ShadowError::Gone { .. }) => Err(PrimaryError::TooSlow(format!(
-                "the log after {} is no longer kept",
-                self.cursor
-            ))),
+            Err(ShadowError::Gone { .. }) => Err(self.too_slow()),
             Err(ShadowError::Disk(error)) => Err(error.into()),
+            // Its files are being removed one by one. Readers are told before the first goes.
+            Err(_) if !self.shared.hub.is_kept(at) => Err(self.too_slow()),
             Err(error) => {
                 let newest = self.shared.hub.tip_now().map_or(at, |tip| tip.position);
                 damaged(&self.shared, at, newest, &error);
                 Err(PrimaryError::Damaged(error.to_string()))
             }
         }
+    }
+
+    fn too_slow(&self) -> PrimaryError {
+        PrimaryError::TooSlow(format!("the log after {} is no longer kept", self.cursor))
     }
 
     /// Goes on with the same reader as long as the ring does not have what follows.

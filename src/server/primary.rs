@@ -20,7 +20,6 @@ fn refusal(name: &str, error: PrimaryError) -> Refusal {
         PrimaryError::TooSlow(_) => Reason::TooSlow,
         PrimaryError::UnknownSession(_) => Reason::SessionUnknown,
         PrimaryError::Disk(_) => Reason::DiskFailed,
-        PrimaryError::Sqlite(_) => Reason::Internal,
     };
     Refusal::new(reason, format!("'{name}': {error}")).about(name)
 }

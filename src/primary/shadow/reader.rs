@@ -54,7 +54,17 @@ impl ShadowReader {
     }
 
     /// The next chunk, `None` at `bound`, which is the newest captured position: nothing behind it is looked at.
+    /// After an error it may be called again, and goes on at the same place.
     pub fn next(&mut self, bound: Position) -> Result<Option<Chunk>> {
+        let chunk = self.read(bound);
+        if chunk.is_err() {
+            // The files may have been read beyond the cursor, and what came of that is lost with the error.
+            self.open = None;
+        }
+        chunk
+    }
+
+    fn read(&mut self, bound: Position) -> Result<Option<Chunk>> {
         loop {
             if (self.at.index, self.at.offset) >= (bound.index, bound.offset) {
                 return Ok(None);
@@ -213,11 +223,8 @@ impl ShadowReader {
                 continue;
             };
             self.content.clear();
-            if let Err(e) = lz4::decompress(&frame.data, MAX_CONTENT, &mut self.content) {
-                // Who asks again must meet the damage again, and never what follows it under its offset.
-                segment.give_back(frame.data.len());
-                return Err(ShadowError::lz4(&segment.path, frame.at, e));
-            }
+            lz4::decompress(&frame.data, MAX_CONTENT, &mut self.content)
+                .map_err(|e| ShadowError::lz4(&segment.path, frame.at, e))?;
             let end = self.at.offset + self.content.len() as u64;
             return self.chunk(Bytes::from(frame.data), end).map(Some);
         }

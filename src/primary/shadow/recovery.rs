@@ -14,8 +14,8 @@ pub struct IndexSize {
     pub index: u64,
     /// Bytes on disk, directories included.
     pub bytes: u64,
-    /// When its newest commit was captured, µs since 1970.
-    pub last_us: i64,
+    /// When it ended, or when its newest commit was captured as long as none follows it, µs since 1970.
+    pub ended_us: i64,
 }
 
 /// The newest index, cut to its last committed chunk.
@@ -79,7 +79,14 @@ pub fn recover(layout: &Layout) -> Result<Option<Recovered>, ShadowError> {
     let old = indexes
         .iter()
         .map(|index| index_size(layout, generation, *index));
-    let old = old.collect::<Result<Vec<_>, _>>()?;
+    let mut old = old.collect::<Result<Vec<_>, _>>()?;
+    let next = indexes.iter().copied().skip(1);
+    let next = next.chain(last.as_ref().map(|last| last.size.index));
+    for (size, next) in old.iter_mut().zip(next) {
+        // It may have been idle for long before the next one began.
+        let began_us = began_us(layout, generation, next)?;
+        size.ended_us = size.ended_us.max(began_us);
+    }
     Ok(Some(Recovered {
         generation,
         lineage,
@@ -112,7 +119,7 @@ fn recover_index(
     }
     cut(&layout.sidecar(generation, index), found.sidecar_len)?;
     let mut size = index_size(layout, generation, index)?;
-    size.last_us = found.record.time_us;
+    size.ended_us = found.record.time_us;
     let Found {
         header,
         record,
@@ -206,11 +213,20 @@ fn page_size(layout: &Layout, at: Position) -> disk::Result<Option<u32>> {
     Ok(header.map(|header| header.page_size))
 }
 
+/// When an index began, µs since 1970, to a second: its first segment is closed by then. 0 if that cannot be told.
+fn began_us(layout: &Layout, generation: Generation, index: u64) -> disk::Result<i64> {
+    match disk::metadata("shadow.stat", &layout.segment(generation, index, 0)) {
+        Ok(segment) => Ok(segment.mtime() * 1_000_000),
+        Err(error) if error.is_missing() => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
 fn index_size(layout: &Layout, generation: Generation, index: u64) -> disk::Result<IndexSize> {
     let mut size = IndexSize {
         index,
         bytes: Retention::PER_INDEX,
-        last_us: 0,
+        ended_us: 0,
     };
     for segment in layout.list_segments(generation, index)? {
         let path = layout.segment(generation, index, segment);
@@ -219,7 +235,7 @@ fn index_size(layout: &Layout, generation: Generation, index: u64) -> disk::Resu
     match disk::metadata("shadow.stat", &layout.sidecar(generation, index)) {
         Ok(sidecar) => {
             size.bytes += Retention::on_disk(sidecar.len());
-            size.last_us = sidecar.mtime() * 1_000_000;
+            size.ended_us = sidecar.mtime() * 1_000_000;
         }
         Err(error) if error.is_missing() => {}
         Err(error) => return Err(error),

@@ -53,13 +53,25 @@ impl Retention {
         self.old.push_back(index);
     }
 
+    /// The newest one ended only now: what a former run left was the log until the next began.
+    pub fn ended(&mut self, now_us: i64) {
+        if let Some(newest) = self.old.back_mut() {
+            newest.ended_us = now_us;
+        }
+    }
+
+    /// Complete indexes that are kept.
+    pub fn count(&self) -> usize {
+        self.old.len()
+    }
+
     /// The oldest index to remove now, if any; ask again until there is none. `current` are the bytes of the index that
     /// is being written.
     pub fn next_to_remove(&mut self, current: u64, needed: Needed, now_us: i64) -> Option<u64> {
         let oldest = self.old.front()?;
         let bytes = self.total + current;
         let unread = needed.unread.is_some_and(|from| oldest.index >= from);
-        let too_old = !unread && now_us.saturating_sub(oldest.last_us) > self.limit_age_us;
+        let too_old = !unread && now_us.saturating_sub(oldest.ended_us) > self.limit_age_us;
         if bytes <= self.limit_bytes && !too_old {
             return None;
         }
@@ -70,10 +82,5 @@ impl Retention {
         let oldest = self.old.pop_front()?;
         self.total -= oldest.bytes;
         Some(oldest.index)
-    }
-
-    /// The oldest complete index that is kept.
-    pub fn oldest(&self) -> Option<u64> {
-        self.old.front().map(|index| index.index)
     }
 }

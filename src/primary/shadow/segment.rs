@@ -77,12 +77,6 @@ impl Segment {
         self.at = self.at.wrapping_add(len as u64);
     }
 
-    /// Takes the last `len` bytes of [`Segment::next_frame`] back, so that they are read again.
-    pub fn give_back(&mut self, len: usize) {
-        self.used -= len;
-        self.at = self.at.wrapping_sub(len as u64);
-    }
-
     /// Takes the next frame, `None` at the end of the segment.
     pub fn next_frame(&mut self) -> Result<Option<Raw>> {
         let Some(extent) = self.peek_frame()? else {

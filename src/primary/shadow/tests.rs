@@ -94,11 +94,11 @@ fn only_names_of_ours_count() {
     assert_eq!(layout.read_generation().expect("read"), None);
 }
 
-fn index(index: u64, bytes: u64, last_us: i64) -> IndexSize {
+fn index(index: u64, bytes: u64, ended_us: i64) -> IndexSize {
     IndexSize {
         index,
         bytes,
-        last_us,
+        ended_us,
     }
 }
 
@@ -157,12 +157,12 @@ fn the_oldest_go_first_by_size_and_by_age() {
     assert_eq!(
         (
             kept.next_to_remove(1000, Needed::default(), 8_000_000),
-            kept.oldest()
+            kept.count()
         ),
-        (None, None)
+        (None, 0)
     );
     kept.add(index(7, 300, 0));
-    assert_eq!(kept.oldest(), Some(7));
+    assert_eq!(kept.count(), 1);
 }
 
 #[test]
@@ -201,6 +201,54 @@ fn record(end_offset: u64) -> CommitRecord {
         page_count: 1,
         time_us: 0,
         cksum: Cksum(0, 0),
+    }
+}
+
+/// Quiet for an hour, then a commit begins the next index: a replica that was away for a second finds what it missed.
+#[test]
+fn an_index_ages_from_its_end_and_stays_while_it_holds_the_tip() {
+    const SECOND: i64 = 1_000_000;
+    const HOUR: i64 = 3600 * SECOND;
+    let dir = tempfile::tempdir().expect("a directory");
+    let layout = Layout::of(&dir.path().join("app.db"));
+    disk::create_dir_all("test", layout.root()).expect("made");
+    let start = Position::start_of(Generation(7));
+    let mut packed = Vec::new();
+    lz4::compress(&[1; 536], &mut packed).expect("packed");
+    for of_a_former_run in [false, true] {
+        let old = match of_a_former_run {
+            true => vec![index(0, 100, 0)],
+            false => Vec::new(),
+        };
+        let retention = Retention::new(1 << 30, Duration::from_secs(60), old);
+        let housekeeping = Arc::new(Housekeeping::new("test"));
+        let mut writer = ShadowWriter::new(layout.clone(), start, 512, retention, housekeeping);
+        let append = |writer: &mut ShadowWriter, index, now_us| {
+            let piece = Piece {
+                index,
+                start: 0,
+                data: &packed,
+                record: Some(record(536)),
+            };
+            writer.append(&piece, now_us).expect("appended");
+        };
+        if !of_a_former_run {
+            append(&mut writer, 0, 0);
+        }
+        let gone = std::cell::RefCell::new(Vec::new());
+        let tick = |writer: &mut ShadowWriter, now_us| {
+            writer.tick(now_us, Needed::default(), |index| {
+                gone.borrow_mut().push(index)
+            });
+            gone.borrow().clone()
+        };
+        assert!(tick(&mut writer, HOUR).is_empty(), "it holds the tip");
+        append(&mut writer, 1, HOUR);
+        assert!(
+            tick(&mut writer, HOUR + SECOND).is_empty(),
+            "it ended just now"
+        );
+        assert_eq!(tick(&mut writer, HOUR + 61 * SECOND), [0]);
     }
 }
 
@@ -300,4 +348,115 @@ fn an_index_that_lost_its_end_is_not_followed_by_the_next() {
     assert!(matches!(end, Err(ShadowError::Damaged { .. })), "{end:?}");
     let previous = ShadowReader::previous_end(&layout, start.generation, 1);
     assert_eq!(previous, Some(1608));
+}
+
+/// Ten chunks of one size, each with content of its own.
+fn ten_chunks(layout: &Layout) -> Vec<Vec<u8>> {
+    disk::create_dir_all("test", layout.root()).expect("made");
+    let start = Position::start_of(Generation(7));
+    let housekeeping = Arc::new(Housekeeping::new("test"));
+    let retention = Retention::new(1 << 30, Duration::from_secs(60), Vec::new());
+    let mut writer = ShadowWriter::new(layout.clone(), start, 512, retention, housekeeping);
+    let contents: Vec<Vec<u8>> = (0..10).map(|n| vec![n; 100_000]).collect();
+    let mut start = 0;
+    for content in &contents {
+        let mut packed = Vec::new();
+        // Not smaller than it is: more than one read of the file.
+        lz4::store(content, &mut packed).expect("packed");
+        let end = start + content.len() as u64;
+        let piece = Piece {
+            index: 0,
+            start,
+            data: &packed,
+            record: Some(record(end)),
+        };
+        writer.append(&piece, 0).expect("appended");
+        start = end;
+    }
+    writer.close();
+    contents
+}
+
+/// Whoever read on behind it would hand out the next chunk's bytes as those of the one that failed.
+#[test]
+fn a_read_that_failed_once_is_made_again_at_the_same_place() {
+    for plan in [
+        "shadow.sidecar-read=eio@1",
+        "shadow.sidecar-read=eio@7",
+        "shadow.read=eio@2",
+        "shadow.open=eio@1",
+        "shadow.sidecar-open=eio@1",
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::of(&dir.path().join("app.db"));
+        let contents = ten_chunks(&layout);
+        let start = Position::start_of(Generation(7));
+        let bound = Position {
+            offset: 1_000_000,
+            ..start
+        };
+        let mut reader = ShadowReader::new(layout, start);
+        let (mut read, mut failed) = (Vec::new(), 0);
+        let plan = fault::Plan::parse(plan).expect("a plan");
+        let (_, plan) = fault::with_plan(plan, || {
+            loop {
+                match reader.next(bound) {
+                    Ok(Some(chunk)) => {
+                        assert_eq!(chunk.size(), 100_000);
+                        read.push(reader.last().1.to_vec());
+                    }
+                    Ok(None) => break,
+                    Err(ShadowError::Disk(_)) => failed += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        assert_eq!(failed, 1, "{:?}", plan.met());
+        assert!(read == contents, "{:?}", plan.met());
+    }
+}
+
+#[test]
+fn a_removal_that_is_cut_short_is_found_at_the_next_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let layout = Layout::of(&dir.path().join("app.db"));
+    disk::create_dir_all("test", layout.root()).expect("made");
+    let start = Position::start_of(Generation(7));
+    layout.write_generation(start.generation).expect("written");
+    let mut removed = false;
+    // Killed after the first removal.
+    let work = move |job| match job {
+        Job::Remove(_) if std::mem::replace(&mut removed, true) => Ok(()),
+        job => work(job),
+    };
+    let housekeeping = Arc::new(Housekeeping::with("test", work));
+    let retention = Retention::new(1 << 30, Duration::ZERO, Vec::new());
+    let mut writer = ShadowWriter::new(
+        layout.clone(),
+        start,
+        512,
+        retention,
+        Arc::clone(&housekeeping),
+    );
+    let mut content = vec![0; 32];
+    content.extend([1; 536]);
+    let mut packed = Vec::new();
+    lz4::compress(&content, &mut packed).expect("packed");
+    for index in [0, 1] {
+        let piece = Piece {
+            index,
+            start: 0,
+            data: &packed,
+            record: Some(record(568)),
+        };
+        writer.append(&piece, 0).expect("appended");
+    }
+    writer.tick(1, Needed::default(), |_| {});
+    writer.close();
+    drop(housekeeping);
+    let indexes = layout.list_indexes(start.generation).expect("listed");
+    for name in disk::list("test", &layout.commits(start.generation)).expect("listed") {
+        let index = hex16(&name).expect("a sidecar");
+        assert!(indexes.contains(&index), "nobody finds {index}");
+    }
 }

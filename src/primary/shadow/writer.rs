@@ -39,7 +39,6 @@ struct OpenIndex {
     segment: Option<Segment>,
     /// Bytes on disk of what is closed.
     closed_bytes: u64,
-    last_us: i64,
 }
 
 /// The writing end.
@@ -81,13 +80,7 @@ impl ShadowWriter {
     }
 
     /// Goes on in an index that a former run left: `sidecar_len` and `bytes` are what recovery found to be good.
-    pub fn reopen(
-        &mut self,
-        index: u64,
-        sidecar_len: u64,
-        bytes: u64,
-        last_us: i64,
-    ) -> disk::Result<()> {
+    pub fn reopen(&mut self, index: u64, sidecar_len: u64, bytes: u64) -> disk::Result<()> {
         let path = self.layout.sidecar(self.generation, index);
         let sidecar = File::open_rw("shadow.sidecar-open", &path)?;
         self.open = Some(OpenIndex {
@@ -96,7 +89,6 @@ impl ShadowWriter {
             sidecar_len,
             segment: None,
             closed_bytes: bytes,
-            last_us,
         });
         Ok(())
     }
@@ -108,8 +100,8 @@ impl ShadowWriter {
             .as_ref()
             .is_none_or(|open| open.index != piece.index)
         {
-            let next = self.create_index(piece.index, now_us)?;
-            self.finish_index();
+            let next = self.create_index(piece.index)?;
+            self.finish_index(now_us);
             self.open = Some(next);
         }
         self.rotate(false);
@@ -144,7 +136,6 @@ impl ShadowWriter {
         }
         segment.torn = false;
         segment.len += piece.data.len() as u64;
-        open.last_us = now_us;
         Ok(())
     }
 
@@ -161,7 +152,7 @@ impl ShadowWriter {
             .write_all_at("shadow.amend", &record.encode(), last)
     }
 
-    fn create_index(&self, index: u64, now_us: i64) -> disk::Result<OpenIndex> {
+    fn create_index(&self, index: u64) -> disk::Result<OpenIndex> {
         let directories = [
             self.layout.index(self.generation, index),
             self.layout.commits(self.generation),
@@ -182,18 +173,20 @@ impl ShadowWriter {
             sidecar_len: HEADER_SIZE as u64,
             segment: None,
             closed_bytes: Retention::PER_INDEX,
-            last_us: now_us,
         })
     }
 
-    fn finish_index(&mut self) {
+    fn finish_index(&mut self, now_us: i64) {
         self.rotate(true);
-        let Some(open) = self.open.take() else { return };
+        let Some(open) = self.open.take() else {
+            self.retention.ended(now_us);
+            return;
+        };
         let bytes = open.closed_bytes + Retention::on_disk(open.sidecar_len);
         self.retention.add(IndexSize {
             index: open.index,
             bytes,
-            last_us: open.last_us,
+            ended_us: now_us,
         });
         self.housekeeping.offer(Job::Sync(open.sidecar));
     }
@@ -224,15 +217,23 @@ impl ShadowWriter {
         if !self.waiting.drain(|job| self.housekeeping.offer(job)) {
             return;
         }
-        while let Some(index) = self
-            .retention
-            .next_to_remove(self.open_bytes(), needed, now_us)
+        while self.may_remove()
+            && let Some(index) =
+                self.retention
+                    .next_to_remove(self.open_bytes(), needed, now_us)
         {
             // Readers are told before the first file goes.
             forget(index);
-            self.remove(Job::Remove(self.layout.index(self.generation, index)));
+            // The directory last: by it a start finds what an end in between has left.
             self.remove(Job::Remove(self.layout.sidecar(self.generation, index)));
+            self.remove(Job::Remove(self.layout.index(self.generation, index)));
         }
+    }
+
+    /// Until the next index begins, the newest one holds the tip, whatever its age: replicas that are level go on from its
+    /// end, and so does the next start.
+    fn may_remove(&self) -> bool {
+        self.open.is_some() || self.retention.count() > 1
     }
 
     fn remove(&mut self, job: Job) {
@@ -243,13 +244,6 @@ impl ShadowWriter {
         let Some(open) = &self.open else { return 0 };
         let segment = open.segment.as_ref().map_or(0, |segment| segment.len);
         open.closed_bytes + Retention::on_disk(segment) + Retention::on_disk(open.sidecar_len)
-    }
-
-    /// The oldest index kept, `None` if there is none yet.
-    pub fn oldest(&self) -> Option<u64> {
-        self.retention
-            .oldest()
-            .or(self.open.as_ref().map(|open| open.index))
     }
 
     /// A clean end: all that was written survives a power cut once the housekeeping is done.

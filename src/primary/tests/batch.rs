@@ -1,4 +1,4 @@
-//! A reader of the stream that is behind: many commits come as one chunk, but to an archive.
+//! A reader of the stream that is behind: many commits come as one chunk, but to an archive or a command.
 
 use super::streams::hello;
 use super::*;
@@ -21,7 +21,7 @@ async fn chunks(stream: &mut StreamHandle, last: Position) -> Vec<Chunk> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_commits_come_as_one_chunk_but_to_an_archive() {
+async fn many_commits_come_as_one_chunk_but_to_an_archive_or_a_command() {
     let mut bench = Bench::new("PRAGMA wal_autocheckpoint=0");
     bench.app.write(3);
     let primary = bench.primary();
@@ -43,6 +43,17 @@ async fn many_commits_come_as_one_chunk_but_to_an_archive() {
     let each = chunks(&mut log, last.position).await;
     assert_eq!(each.len(), COMMITS as usize);
     assert!(each.iter().all(|chunk| chunk.commit.is_some()));
+
+    // One that goes to where a replica is: within a chunk there is no place to stop.
+    let command = StreamStart {
+        transient: true,
+        ..start_at("once", &first)
+    };
+    let mut stream = primary.open_stream(command).await.expect("a stream");
+    hello(&mut stream).await;
+    let to_command = chunks(&mut stream, last.position).await;
+    assert_eq!(to_command.len(), COMMITS as usize);
+    drop(stream);
 
     let mut stream = primary
         .open_stream(start_at("r", &first))

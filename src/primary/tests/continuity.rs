@@ -169,6 +169,105 @@ async fn a_clean_close_by_the_application_is_proven_by_content() {
     stop(primary).await;
 }
 
+/// The log is empty after the restart, so nothing is written to the shadow WAL: all of it is old, and too old.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_index_that_holds_the_tip_outlives_its_age() {
+    let mut bench = Bench::new("");
+    bench.app.write(100);
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    stop(primary).await;
+    let path = bench.path();
+    bench.app.end();
+    let mut bench = Bench {
+        app: App::start(&path),
+        dir: bench.dir,
+    };
+    let config = PrimaryConfig {
+        retain_age: Duration::from_millis(1),
+        ..bench.config()
+    };
+    let layout = super::super::shadow::Layout::of(&path);
+    let mut starts = 0;
+    let primary = loop {
+        std::fs::remove_file(layout.position()).expect("of the start before");
+        let primary = Primary::start(config.clone());
+        assert_eq!(fence(&primary).await.position, first.position);
+        // It is replaced after the look for what is too old.
+        let begun = Instant::now();
+        while !layout.position().exists() {
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        starts += 1;
+        if starts == 3 {
+            break primary;
+        }
+        stop(primary).await;
+    };
+    let mut stream = primary
+        .open_stream(start_at("level", &first))
+        .await
+        .expect("a stream");
+    let hello = super::streams::hello(&mut stream).await;
+    assert_eq!(
+        hello.follows,
+        crate::model::Follows::Resume,
+        "{}",
+        hello.reason
+    );
+    bench.app.write(1);
+    let last = fence(&primary).await;
+    assert_eq!(last.position.index, first.position.index + 1);
+    // Who is level does not need the old log for it, which may go now.
+    let hub = &primary.shared.hub;
+    let next = hub.after(hub.epoch(), first.position);
+    assert!(matches!(next, crate::primary::hub::After::Entry(_)));
+    loop {
+        let message = stream.next().await.expect("goes on").expect("is well");
+        if let crate::model::Message::Chunk(chunk) = message {
+            assert_eq!(chunk.end(), last.position);
+            break;
+        }
+    }
+    drop(stream);
+    stop(primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_during_the_proof_by_content_is_no_lost_continuity() {
+    let mut bench = Bench::new("");
+    bench.app.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<7000)
+         INSERT INTO item SELECT i, i, randomblob(3000) FROM n",
+    );
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    stop(primary).await;
+    let path = bench.path();
+    bench.app.end();
+    let bench = Bench {
+        app: App::start(&path),
+        dir: bench.dir,
+    };
+    let (plan, met) = (bench.dir.path().join("plan"), bench.dir.path().join("met"));
+    std::fs::write(&plan, "scan.read=stall").expect("a plan");
+    let environment = [
+        ("WALCAST_FAULTS_FILE", plan.as_path()),
+        ("WALCAST_FAULTS_MET", met.as_path()),
+    ];
+    let child = PrimaryChild::start(&path, &environment);
+    let begun = Instant::now();
+    while !std::fs::read_to_string(&met).is_ok_and(|met| met.contains("scan.read")) {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    child.end();
+    let primary = bench.primary();
+    assert_eq!(fence(&primary).await.position, first.position);
+    stop(primary).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn written_again_but_not_copied_is_proven_by_content() {
     let mut bench = Bench::new("");

@@ -4,8 +4,8 @@ use super::child::PrimaryChild;
 use super::*;
 use crate::format::wal::WAL_HEADER_SIZE;
 use crate::model::Message;
-use crate::primary::PrimaryError;
-use crate::primary::shadow::Layout;
+use crate::primary::shadow::{Layout, ShadowError, ShadowReader};
+use crate::primary::{PrimaryError, batch};
 
 /// A primary that dies at a named operation leaves a shadow WAL from which the next one goes on without a gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,6 +245,106 @@ async fn damage_in_the_current_index_begins_a_new_generation() {
     let mirror = replicate(&primary, point.position).await;
     assert_eq!(mirror.dbsum, last.dbsum);
     mirror.verify(bench.dir.path());
+    stop(primary).await;
+}
+
+/// Two streams come to the same damage, and the second one's read of it is seen late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_of_damage_does_not_touch_the_generation_after_it() {
+    let mut bench = Bench::new("");
+    bench.app.sql("PRAGMA wal_autocheckpoint=0");
+    let primary = bench.primary();
+    bench.app.write(10);
+    let first = fence(&primary).await;
+    for _ in 0..3 {
+        bench.app.sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<2000)
+             INSERT OR REPLACE INTO item SELECT i, i, randomblob(3000) FROM n",
+        );
+    }
+    let last = fence(&primary).await;
+    let files = segments(&bench.path());
+    let at = std::fs::metadata(&files[2]).expect("a file").len() as usize / 2;
+    flip(&files[2], at);
+    let mut reader = ShadowReader::new(Layout::of(&bench.path()), first.position);
+    let mut sound = 0;
+    loop {
+        let (next, batch) = batch::read(reader, last.position, true);
+        reader = next;
+        match batch {
+            Ok(chunks) => sound += chunks.len(),
+            Err(error) => break assert!(matches!(error, ShadowError::Damaged { .. }), "{error}"),
+        }
+    }
+    let open = || primary.open_stream(start_at("r", &first));
+    let (mut one, mut other) = (open().await.expect("one"), open().await.expect("another"));
+    while sound > 0 {
+        let message = other.next().await.expect("goes on").expect("is well");
+        sound -= usize::from(matches!(message, Message::Chunk(_)));
+    }
+    let begun = Instant::now();
+    while !other.reading.as_ref().expect("it reads").is_finished() {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while let Some(Ok(_)) = one.next().await {}
+    let begun = Instant::now();
+    let renewed = loop {
+        let point = fence(&primary).await;
+        if point.position.generation != first.position.generation {
+            break point.position.generation;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+    };
+    let error = loop {
+        match other.next().await.expect("no clean end") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(error, PrimaryError::GenerationChanged(g) if g == renewed),
+        "{error}"
+    );
+    // Another who saw the same, and only asks late.
+    primary.renew(first.position.generation, "the test asks");
+    // The first answer comes when all that was asked before it is done, the second after what came of that.
+    for _ in 0..2 {
+        bench.app.write(1);
+        assert_eq!(fence(&primary).await.position.generation, renewed);
+    }
+    stop(primary).await;
+}
+
+/// Whoever reads while retention removes an index, which takes a while, is too slow; nothing is damaged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_is_being_removed_is_no_damage() {
+    let mut bench = Bench::new("");
+    let primary = bench.primary();
+    bench.app.write(10);
+    let first = fence(&primary).await;
+    bench.app.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<4000)
+         INSERT OR REPLACE INTO item SELECT i, i, randomblob(3000) FROM n",
+    );
+    bench.app.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    bench.app.write(10);
+    let last = fence(&primary).await;
+    let mut stream = primary
+        .open_stream(start_at("r", &first))
+        .await
+        .expect("a stream");
+    let hub = &primary.shared.hub;
+    hub.forget_before(last.position.generation, last.position.index);
+    std::fs::remove_file(&segments(&bench.path())[2]).expect("removed");
+    let error = loop {
+        match stream.next().await.expect("no clean end") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, PrimaryError::TooSlow(_)), "{error}");
+    assert_eq!(primary.meters().checksum_failures.get(), 0);
     stop(primary).await;
 }
 

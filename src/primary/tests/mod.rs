@@ -11,6 +11,7 @@ mod endings;
 mod faults;
 mod mirror;
 mod recent;
+mod session;
 mod streams;
 
 use super::{Primary, PrimaryConfig, StreamHandle};

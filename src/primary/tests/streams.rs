@@ -202,6 +202,40 @@ async fn a_replica_that_was_away_reads_the_shadow_wal() {
     stop(primary).await;
 }
 
+/// Zeros pack so well that what is read at one time would unpack to a hundred times as much.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_stream_without_lz4_stays_packed() {
+    let mut bench = Bench::new("");
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    bench.app.sql(&BLOBS.replace("randomblob", "zeroblob"));
+    let last = fence(&primary).await;
+    let start = StreamStart {
+        lz4: false,
+        recent: false,
+        ..start_at("plain", &first)
+    };
+    let mut stream = primary.open_stream(start).await.expect("a stream");
+    hello(&mut stream).await;
+    let mut sent = 0;
+    while stream.cursor != last.position || !stream.out.is_empty() {
+        let message = stream.next().await.expect("goes on").expect("is well");
+        if let Message::Chunk(chunk) = message {
+            assert_eq!((chunk.codec, chunk.data.len() as u64), (Codec::None, chunk.size()));
+            sent += chunk.data.len();
+        }
+        let bytes = |message: &Message| match message {
+            Message::Chunk(chunk) => chunk.data.len(),
+            _ => 0,
+        };
+        let waiting: usize = stream.out.iter().map(bytes).sum();
+        assert!(waiting < 2 << 20, "{waiting} bytes wait");
+    }
+    assert!(sent > 8 << 20, "{sent} bytes");
+    drop(stream);
+    stop(primary).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_begins_inside_a_chunk() {
     let mut bench = Bench::new("");
@@ -322,6 +356,8 @@ async fn old_log_goes_and_a_replica_before_it_gets_a_snapshot() {
     };
     let mut elsewhere = primary.open_stream(elsewhere).await.expect("a stream");
     assert_eq!(hello(&mut elsewhere).await.follows, Follows::NotRetained);
+    let end = elsewhere.next().await;
+    assert!(matches!(end, Some(Err(PrimaryError::TooSlow(_)))));
     assert!(elsewhere.next().await.is_none());
     let listed = primary.replicas();
     assert!(listed.iter().all(|r| r.replica_id != "elsewhere"));
