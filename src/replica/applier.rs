@@ -5,12 +5,12 @@ use super::copy::CopyView;
 use super::error::ApplyError;
 use super::follow::Request;
 use super::gather::{Gathered, page_refs};
-use super::house::{make_durable, note_done};
+use super::house::make_durable;
 use super::local::{Local, LocalError};
-use super::machine::{Action, Machine, Pages, StreamError};
+use super::machine::{Action, Machine, Pages};
 use super::open::{OpenError, Opened, open_local};
 use super::record::{Durable, Mark, Record};
-use super::seed::FreshSeed;
+use super::seed::Seed;
 use super::shared::Shared;
 use crate::disk;
 use crate::model::Message;
@@ -19,28 +19,21 @@ use crate::sqlite::WalIndex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 use tokio::time::Instant;
-
-enum Seed {
-    None,
-    Fresh(Box<FreshSeed>),
-    InPlace,
-}
 
 /// Everything that the thread owns.
 pub struct Applier {
     pub(super) shared: Arc<Shared>,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) machine: Machine,
-    record: Record,
+    pub(super) record: Record,
     // Before `local`: its connection must be closed before `local` closes a descriptor of the database file.
     pub(super) checkpointer: Option<Checkpointer>,
     pub(super) local: Option<Local>,
-    seed: Seed,
+    pub(super) seed: Seed,
     /// Commits that are not visible yet.
     gathered: Gathered,
-    durable: Option<Durable>,
+    pub(super) durable: Option<Durable>,
     pub(super) done: (Sender<Done>, Receiver<Done>),
     pub(super) policy: super::restart::Policy,
     pub(super) scrub: super::scrub::Scrub,
@@ -49,8 +42,6 @@ pub struct Applier {
     pub(super) unkept: u64,
 }
 
-/// How long a page-size change waits for readers that use the log, before it gives way and tries later.
-const SEED_PATIENCE: Duration = Duration::from_secs(10);
 /// A larger message takes long enough that another thread is worth its wake-up.
 const AT_ONCE: u64 = 64 << 10;
 /// Applied at once, then the house is kept.
@@ -130,7 +121,7 @@ impl Applier {
         Ok(applier)
     }
 
-    fn adopt(&mut self, local: Local) -> Result<(), ApplyError> {
+    pub(super) fn adopt(&mut self, local: Local) -> Result<(), ApplyError> {
         self.record.note_inode(local.inode()?)?;
         let wal = local.log().file().clone();
         let durable = match self.durable.take() {
@@ -283,49 +274,6 @@ impl Applier {
         }
     }
 
-    fn begin_snapshot(&mut self, page_size: u32, page_count: u32) -> Result<(), ApplyError> {
-        let name = &self.shared.config.name;
-        tracing::info!(database = %name, pages = page_count, page_size, "receiving snapshot");
-        let bytes = u64::from(page_count) * u64::from(page_size);
-        self.shared.snapshot_began(bytes);
-        let Some(local) = &mut self.local else {
-            let mode = self.shared.config.mode;
-            self.seed = Seed::Fresh(Box::new(FreshSeed::begin(
-                &self.shared.config.path,
-                &self.directory,
-                page_size,
-                mode,
-            )?));
-            return Ok(());
-        };
-        // A reader's prepared statements trust the schema cookie: after a seed it must never equal one seen before.
-        let before = self
-            .record
-            .pending_delta
-            .unwrap_or(self.record.cookie_delta);
-        let delta = before.wrapping_add(1_000_003);
-        self.record.pending_delta = Some(delta);
-        self.record.save_identity()?;
-        let deadline = Instant::now() + SEED_PATIENCE;
-        while !local.begin_seed(&self.directory, page_size, delta)? {
-            if Instant::now() > deadline {
-                let path = self.shared.config.path.clone();
-                let what = "the primary's page size changed, and a reader here still uses the old log; end its transaction";
-                return Err(LocalError::Busy { path, what }.into());
-            }
-            if let Some(checkpointer) = &mut self.checkpointer
-                && !checkpointer.checkpointing
-            {
-                checkpointer.checkpoint();
-            }
-            if let Ok(done) = self.done.1.recv_timeout(Duration::from_millis(5)) {
-                note_done(&self.shared, &mut self.checkpointer, done);
-            }
-        }
-        self.seed = Seed::InPlace;
-        Ok(())
-    }
-
     fn append(&mut self, pages: &Pages) -> Result<(), ApplyError> {
         self.shared.work_grew(pages.bytes.len() as u64);
         if let Seed::Fresh(seed) = &mut self.seed {
@@ -356,78 +304,7 @@ impl Applier {
         Ok(())
     }
 
-    fn end_snapshot(&mut self, mark: Mark) -> Result<(), ApplyError> {
-        match std::mem::replace(&mut self.seed, Seed::None) {
-            Seed::Fresh(seed) => self.end_fresh(seed, mark)?,
-            Seed::InPlace => self.end_in_place(mark)?,
-            Seed::None => {
-                let what = "a snapshot ends that was not begun".to_owned();
-                return Err(StreamError::Protocol(what).into());
-            }
-        }
-        self.machine.published(mark);
-        self.shared.applied(&mark.point, true);
-        self.shared.snapshot_ended();
-        let (name, position) = (&self.shared.config.name, mark.point.position);
-        tracing::info!(database = %name, %position, "snapshot complete");
-        self.after_publish(0);
-        Ok(())
-    }
-
-    fn end_fresh(&mut self, mut seed: Box<FreshSeed>, mark: Mark) -> Result<(), ApplyError> {
-        let path = self.shared.config.path.clone();
-        let got = seed.sum(mark.point.page_count);
-        if got != mark.point.dbsum {
-            return Err(LocalError::Checksum {
-                path,
-                got,
-                want: mark.point.dbsum,
-            }
-            .into());
-        }
-        if self.is_behind_its_file() {
-            return Err(OpenError::NotOurs { path }.into());
-        }
-        let delta = self.record.cookie_delta;
-        self.record.note_next(mark)?;
-        let finished = seed.finish(&path, mark.point.page_count, delta);
-        if finished
-            .as_ref()
-            .is_err_and(disk::DiskError::is_there_already)
-        {
-            // What has the name is not what was noted.
-            self.record.forget()?;
-        }
-        let (sums, page1) = finished?;
-        self.record.is_visible(&mark);
-        ownership::guard(&path)?;
-        if let Some(durable) = &mut self.durable {
-            durable.note(mark)?;
-        }
-        // Before SQLite opens it, and kept: see the trap in `disk`.
-        let db = self.shared.raw_file()?;
-        let mut local = Local::attach(&path, db, &self.directory, mark.point.page_size, delta)?;
-        local.adopt(sums, page1);
-        self.adopt(local)
-    }
-
-    fn end_in_place(&mut self, mark: Mark) -> Result<(), ApplyError> {
-        let local = attached(&mut self.local, &self.shared)?;
-        let record = &mut self.record;
-        local.publish_seed(&mark, || record.note_next(mark))?;
-        record.is_visible(&mark);
-        if let Some(delta) = self.record.pending_delta.take() {
-            self.record.cookie_delta = delta;
-            self.record.save_identity()?;
-        }
-        if let Some(checkpointer) = &mut self.checkpointer {
-            checkpointer.reopen();
-            make_durable(local, checkpointer, mark, &self.shared);
-        }
-        Ok(())
-    }
-
-    fn after_publish(&mut self, bytes: usize) {
+    pub(super) fn after_publish(&mut self, bytes: usize) {
         self.shared.note_received(self.machine.received());
         self.unkept += bytes.max(1) as u64;
     }
@@ -495,7 +372,7 @@ impl Applier {
     }
 }
 
-fn attached<'a>(
+pub(super) fn attached<'a>(
     local: &'a mut Option<Local>,
     shared: &Shared,
 ) -> Result<&'a mut Local, ApplyError> {

@@ -27,7 +27,9 @@ mod report;
 mod restart;
 mod scrub;
 mod seed;
+mod seeding;
 mod shared;
+mod slots;
 mod take;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+/// The snapshot that is under way.
+pub enum Seed {
+    /// None is.
+    None,
+    /// The first one.
+    Fresh(Box<FreshSeed>),
+    /// One under readers.
+    InPlace,
+}
+
 /// A database file in the making.
 pub struct FreshSeed {
     file: File,

@@ -218,9 +218,9 @@ impl ShadowWriter {
             return;
         }
         while self.may_remove()
-            && let Some(index) =
-                self.retention
-                    .next_to_remove(self.open_bytes(), needed, now_us)
+            && let Some(index) = self
+                .retention
+                .next_to_remove(self.open_bytes(), needed, now_us)
         {
             // Readers are told before the first file goes.
             forget(index);

@@ -221,7 +221,10 @@ async fn what_waits_for_a_stream_without_lz4_stays_packed() {
     while stream.cursor != last.position || !stream.out.is_empty() {
         let message = stream.next().await.expect("goes on").expect("is well");
         if let Message::Chunk(chunk) = message {
-            assert_eq!((chunk.codec, chunk.data.len() as u64), (Codec::None, chunk.size()));
+            assert_eq!(
+                (chunk.codec, chunk.data.len() as u64),
+                (Codec::None, chunk.size())
+            );
             sent += chunk.data.len();
         }
         let bytes = |message: &Message| match message {

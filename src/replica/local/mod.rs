@@ -3,9 +3,12 @@
 //! WRITE is held from attach to detach. So no other process can write, and none can restart the log; a reader that asks
 //! for a FULL, RESTART or TRUNCATE checkpoint gets what a PASSIVE one gives, as beside any busy writer.
 
+mod error;
 mod restart;
 mod room;
 mod scan;
+
+pub use error::LocalError;
 
 use super::log::{Log, NewFrame};
 use super::record::Mark;
@@ -13,7 +16,7 @@ use crate::disk::{self, File, fault};
 use crate::format::dbheader::to_replica;
 use crate::format::dbsum::page_hash;
 use crate::format::walindex::{CKPT, IndexHeader, READERS, READMARK_NOT_USED, WRITE, read_slot};
-use crate::sqlite::{SqliteError, WalIndex};
+use crate::sqlite::WalIndex;
 use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
 use room::Room;
@@ -22,69 +25,6 @@ use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Applying failed; [`LocalError::is_diverged`] tells whether a snapshot must heal it.
-#[derive(Debug, thiserror::Error)]
-pub enum LocalError {
-    /// The disk failed.
-    #[error(transparent)]
-    Disk(#[from] disk::DiskError),
-    /// SQLite failed.
-    #[error(transparent)]
-    Sqlite(#[from] SqliteError),
-    /// The result would not be what the primary has.
-    #[error("{path}: the checksum of the database would be {got}, the primary has {want}", path = path.display())]
-    Checksum {
-        /// The database.
-        path: PathBuf,
-        /// What applying would give.
-        got: crate::format::dbsum::DbSum,
-        /// What the primary says.
-        want: crate::format::dbsum::DbSum,
-    },
-    /// The file is not what was written.
-    #[error("{path}: {what}", path = path.display())]
-    Damaged {
-        /// The database.
-        path: PathBuf,
-        /// Where.
-        what: String,
-    },
-    /// Somebody else wrote. What is there now has to be read anew.
-    #[error("{path} was changed by another program ({what})", path = path.display())]
-    Foreign {
-        /// The database.
-        path: PathBuf,
-        /// What was seen.
-        what: String,
-    },
-    /// A file was deleted or replaced under us.
-    #[error("{path}: {what} was deleted or replaced while walcast used it", path = path.display())]
-    Gone {
-        /// The database.
-        path: PathBuf,
-        /// Which file.
-        what: &'static str,
-    },
-    /// Another connection is in the way.
-    #[error("{path}: {what}", path = path.display())]
-    Busy {
-        /// The database.
-        path: PathBuf,
-        /// Who or what.
-        what: &'static str,
-    },
-}
-
-impl LocalError {
-    /// True if the local database is not what it should be: only a snapshot heals it.
-    pub fn is_diverged(&self) -> bool {
-        matches!(
-            self,
-            LocalError::Checksum { .. } | LocalError::Damaged { .. }
-        )
-    }
-}
 
 /// How long opening waits for others that hold the locks.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
 //! Who may read a copy, and what is beside it.
 
-use super::apply::source_with_rows;
+use super::source_with_rows;
 use super::*;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::replica::checkpointer::Done;
 use std::os::unix::fs::FileExt as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A copy whose log holds several versions of a page, and a reader that keeps its wal-index; walcast is away.
 fn left_to_a_reader() -> (Source, Target, Connection) {
@@ -44,15 +44,6 @@ fn flip(target: &Target, offset: u64) {
 fn is_damaged(applier: &Applier) -> bool {
     let local = applier.local.as_ref().expect("it is open");
     local.log().damage().is_some()
-}
-
-fn tick_until(applier: &mut Applier, done: impl Fn(&Applier) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !done(applier) {
-        applier.last_sync -= Duration::from_secs(1);
-        applier.tick(true).expect("house kept");
-        assert!(Instant::now() < deadline, "it does not come to that");
-    }
 }
 
 /// What a machine finds after a power cut: the files without the shared memory.

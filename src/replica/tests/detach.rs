@@ -6,7 +6,6 @@ use crate::model::DatabaseState;
 use crate::replica::Command;
 use crate::replica::worker::{Next, Work as _, Worker};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 fn source(page_size: u32) -> Source {
     let source = Source::new(page_size);
@@ -15,27 +14,6 @@ fn source(page_size: u32) -> Source {
         source.run(&format!("INSERT INTO t(b) VALUES('{n:0>60}')"));
     }
     source
-}
-
-/// A stream from where the copy is.
-fn follow(worker: &mut Worker, source: &Source) {
-    let (reply, mut request) = oneshot::channel();
-    worker.command(Command::Begin(reply));
-    let request = request.try_recv().expect("an answer").ok();
-    let messages = match request.expect("it opens").mark {
-        Some(mark) => source.since(&mark, 100),
-        None => source.snapshot(),
-    };
-    let session = CancellationToken::new();
-    for message in messages {
-        worker.command(Command::Message {
-            message,
-            session: session.clone(),
-            permit: None,
-        });
-    }
-    worker.settle();
-    assert!(!session.is_cancelled());
 }
 
 /// What is answered, and whether the replica goes on.
@@ -71,7 +49,7 @@ fn one_that_fails_leaves_a_replica_that_goes_on() {
     let source = source(4096);
     let target = Target::new();
     let mut worker = Worker::new(target.shared.clone());
-    follow(&mut worker, &source);
+    assert!(stream(&mut worker, &target, &source));
     let last = source.chunks(100).last().map(Chunk::end);
     for faults in ["wal.append=enospc@1", "detach.sync-wal=eio@1"] {
         let (answer, goes_on) = detach(&mut worker, faults);
@@ -84,7 +62,7 @@ fn one_that_fails_leaves_a_replica_that_goes_on() {
         assert!(written.is_err(), "{faults}: it is still a replica");
     }
     source.run("INSERT INTO t(b) VALUES('the next')");
-    follow(&mut worker, &source);
+    assert!(stream(&mut worker, &target, &source));
     assert_eq!(rows(&target.reader()), rows(&source.sql));
     let (answer, goes_on) = detach(&mut worker, "");
     let position = answer.expect("detached");
@@ -101,7 +79,7 @@ fn what_cannot_be_removed_is_told_and_nothing_follows_any_more() {
     let source = source(4096);
     let target = Target::new();
     let mut worker = Worker::new(target.shared.clone());
-    follow(&mut worker, &source);
+    assert!(stream(&mut worker, &target, &source));
     let (answer, goes_on) = detach(&mut worker, "detach.remove=eio@1");
     let reason = answer.expect_err("its directory is still there");
     assert!(
@@ -125,7 +103,7 @@ fn what_has_no_database_yet_is_not_detached() {
     let (answer, goes_on) = detach(&mut worker, "");
     assert_eq!(answer, Err("it holds no database yet".to_owned()));
     assert!(goes_on);
-    follow(&mut worker, &source);
+    assert!(stream(&mut worker, &target, &source));
     assert_eq!(rows(&target.reader()), rows(&source.sql));
 }
 

@@ -1,7 +1,7 @@
 //! Another program published: the replica stops, says so everywhere, and reads what is there anew.
 
 use super::*;
-use crate::format::walindex::{HEADER_SIZE, IndexHeader};
+use crate::format::walindex::IndexHeader;
 use crate::model::DatabaseState;
 use crate::replica::Command;
 use crate::replica::worker::{Work as _, Worker};
@@ -9,48 +9,14 @@ use crate::sqlite::WalIndex;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
-
-/// A stream from where the replica is; true if it was taken to its end.
-fn stream(worker: &mut Worker, target: &Target, source: &Source) -> bool {
-    let (reply, mut request) = oneshot::channel();
-    worker.command(Command::Begin(reply));
-    let Ok(Ok(request)) = request.try_recv() else {
-        panic!("the database does not open")
-    };
-    let messages = match request.mark {
-        Some(mark) => source.since(&mark, 100),
-        None => source.snapshot(),
-    };
-    let session = CancellationToken::new();
-    target.shared.set_session(session.clone());
-    for message in messages {
-        worker.command(Command::Message {
-            message,
-            session: session.clone(),
-            permit: None,
-        });
-    }
-    worker.settle();
-    !session.is_cancelled()
-}
 
 /// As a program leaves it that minds neither locks nor marks.
 fn publish_another_header(shm: &File) {
-    let mut bytes = [0; HEADER_SIZE];
-    shm.read_exact_at(&mut bytes, 0).expect("read");
-    let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|i| bytes[4 * at + i]));
-    let header = IndexHeader::from_words(&std::array::from_fn(word)).expect("a header");
-    let theirs = IndexHeader {
+    change_header(shm, |header| IndexHeader {
         change: header.change.wrapping_add(1),
         ..header
-    };
-    let theirs = theirs.to_words().map(u32::to_ne_bytes).concat();
-    for at in [HEADER_SIZE, 0] {
-        shm.write_all_at(&theirs, at as u64).expect("written");
-    }
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A local log at its hard limit: nothing more is applied, and nothing is lost by that.
 
-use super::apply::source_with_rows;
+use super::source_with_rows;
 use super::*;
 use crate::replica::error::ApplyError;
 use std::time::{Duration, Instant};

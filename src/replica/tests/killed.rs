@@ -2,24 +2,15 @@
 
 use super::*;
 use crate::disk::fault::{Plan, with_plan};
-use crate::format::walindex::{HEADER_SIZE, IndexHeader};
+use crate::format::walindex::IndexHeader;
 use crate::replica::checkpointer::Checkpointer;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 fn source() -> Source {
     let source = Source::new(4096);
     source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT); INSERT INTO t(b) VALUES('first')");
     source
-}
-
-fn tick_until(applier: &mut Applier, done: impl Fn(&Applier) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !done(applier) {
-        applier.last_sync -= Duration::from_secs(1);
-        applier.tick(true).expect("house kept");
-        assert!(Instant::now() < deadline, "it does not come to that");
-    }
 }
 
 fn backfill(applier: &Applier) -> (u32, u32) {
@@ -61,19 +52,11 @@ fn a_log_that_has_more_frames_copied_than_it_has_is_seen_from_its_first() {
         .write(true)
         .open(target.path.with_extension("db-shm"))
         .expect("the shared memory");
-    let mut bytes = [0; HEADER_SIZE];
-    shm.read_exact_at(&mut bytes, 0).expect("read");
-    let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|i| bytes[4 * at + i]));
-    let header = IndexHeader::from_words(&std::array::from_fn(word)).expect("a header");
-    let begun = IndexHeader {
+    change_header(&shm, |header| IndexHeader {
         mx_frame: 0,
         salt: [header.salt[0].wrapping_add(1), 7],
         ..header
-    };
-    let begun = begun.to_words().map(u32::to_ne_bytes).concat();
-    for at in [HEADER_SIZE, 0] {
-        shm.write_all_at(&begun, at as u64).expect("written");
-    }
+    });
     // To close it would drop this process's locks.
     std::mem::forget(shm);
     let mut applier = target.open();

@@ -16,24 +16,32 @@ mod queue;
 mod recent;
 mod room;
 mod stream;
+mod theirs;
 
-use super::ReplicaConfig;
 use super::applier::Applier;
 use super::record::Mark;
 use super::shared::Shared;
+use super::worker::{Work as _, Worker};
+use super::{Command, ReplicaConfig};
 use crate::format::dbheader::lock_page;
 use crate::format::dbsum::{DbSum, page_hash};
 use crate::format::position::{Generation, Position};
 use crate::format::wal::{FRAME_HEADER_SIZE, FrameScanner, WAL_HEADER_SIZE, WalHeader};
+use crate::format::walindex::{HEADER_SIZE, IndexHeader};
 use crate::model::{
     Chunk, Codec, Commit, Follows, Hello, Message, SnapshotBegin, SnapshotEnd, SnapshotPages,
 };
 use bytes::Bytes;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// The application's side.
 pub(super) struct Source {
@@ -291,4 +299,58 @@ pub(super) fn check(connection: &Connection) -> String {
     connection
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .expect("a check")
+}
+
+pub(super) fn tick_until(applier: &mut Applier, done: impl Fn(&Applier) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done(applier) {
+        applier.last_sync -= Duration::from_secs(1);
+        applier.tick(true).expect("house kept");
+        assert!(Instant::now() < deadline, "it does not come to that");
+    }
+}
+
+/// A stream from where the replica is; true if it was taken to its end.
+pub(super) fn stream(worker: &mut Worker, target: &Target, source: &Source) -> bool {
+    let (reply, mut request) = oneshot::channel();
+    worker.command(Command::Begin(reply));
+    let Ok(Ok(request)) = request.try_recv() else {
+        panic!("the database does not open")
+    };
+    let messages = match request.mark {
+        Some(mark) => source.since(&mark, 100),
+        None => source.snapshot(),
+    };
+    let session = CancellationToken::new();
+    target.shared.set_session(session.clone());
+    for message in messages {
+        worker.command(Command::Message {
+            message,
+            session: session.clone(),
+            permit: None,
+        });
+    }
+    worker.settle();
+    !session.is_cancelled()
+}
+
+/// Publishes another header, past all locks.
+pub(super) fn change_header(shm: &File, change: impl Fn(IndexHeader) -> IndexHeader) {
+    let mut bytes = [0; HEADER_SIZE];
+    shm.read_exact_at(&mut bytes, 0).expect("read");
+    let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|i| bytes[4 * at + i]));
+    let header = IndexHeader::from_words(&std::array::from_fn(word)).expect("a header");
+    let other = change(header).to_words().map(u32::to_ne_bytes).concat();
+    for at in [HEADER_SIZE, 0] {
+        shm.write_all_at(&other, at as u64).expect("written");
+    }
+}
+
+pub(super) fn source_with_rows(page_size: u32, rows: u32) -> Source {
+    let source = Source::new(page_size);
+    source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)");
+    for i in 0..rows {
+        source.run(&format!("INSERT INTO t(b) VALUES('row {i}')"));
+    }
+    source
 }
