@@ -14,6 +14,8 @@ export WALCAST_REQUIRE_ALL=${WALCAST_REQUIRE_ALL:-1}
 export WALCAST_SEED=${WALCAST_SEED:-20251125}
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$WALCAST_SEED}
 export CARGO_TERM_COLOR=never
+# Which tests run four at a time: .ci/runner.
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$root/.ci/runner CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=$root/.ci/runner
 # A machine without Rust's own installer on PATH in a non-login shell.
 if ! command -v cargo >/dev/null && [ -r "$HOME/.cargo/env" ]; then
     . "$HOME/.cargo/env"
@@ -23,6 +25,7 @@ passed=0
 failed=0
 times=()
 failures=()
+declare -A beside began_at
 
 # Reads what cargo's, Python's and Node's test runners print, and answers "passed failed skipped".
 count_results() {
@@ -59,7 +62,7 @@ explain_failure() {
 
 # suite NAME COMMAND...: runs a command to its end, at the latest until the deadline, and counts what it says.
 suite() {
-    local name=$1 log=$logs/$1.log began=$SECONDS left=$((deadline - SECONDS)) status=0 good bad skipped
+    local name=$1 log=$logs/$1.log began=${began_at[$1]:-$SECONDS} left=$((deadline - SECONDS)) status=0 good bad skipped
     shift
     printf '\n=== %s: %s\n' "$name" "$*"
     if [ "$left" -le 0 ]; then
@@ -93,6 +96,25 @@ suite() {
     failed=$((failed + bad))
     times+=("$(printf '%-10s %4d s  %d passed, %d failed (exit %d)' "$name" $((SECONDS - began)) "$good" "$bad" "$status")")
     echo "--- ${times[-1]}"
+}
+
+# begin NAME COMMAND...: runs a command beside what comes next, for a `join` with its name.
+begin() {
+    local name=$1
+    shift
+    began_at[$name]=$SECONDS
+    # The deadline of a suite that nobody joins is that of the run, too.
+    (
+        timeout --kill-after=10 $((deadline - SECONDS)) "$@" </dev/null && status=0 || status=$?
+        echo "$name: ended with $status"
+    ) >"$logs/$name.out" 2>&1 &
+    beside[$name]=$!
+}
+
+# join NAME: what was begun is a suite like any other; its time is the whole.
+join() {
+    suite "$1" bash -c 'tail --pid="$1" --lines=+1 --follow "$2" && tail --lines=1 "$2" | grep --quiet --line-regexp "$3: ended with 0"' \
+        join "${beside[$1]}" "$logs/$1.out" "$1"
 }
 
 # The times of all suites, and the line that counts. Fails if anything failed.

@@ -29,8 +29,8 @@ fn captured_without_a_busy(autocheckpoint: u64) {
     let mut done = 0;
     // In steps, so that each has the usual deadline.
     while done < commits {
-        load.wait_commits(5000);
-        done += 5000;
+        load.wait_commits(1000);
+        done += 1000;
     }
     let report = load.stop_writer();
     let busy: Vec<_> = report.prefixed("busy.").collect();

@@ -37,8 +37,9 @@ mod selftest;
 /// How long anything may take before a test calls it hung.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at while waiting for it.
-const POLL: Duration = Duration::from_millis(10);
+/// Between two looks at a condition that is waited for: three times as long as the look took, so that what is waited for has most
+/// of the processor, within these.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 
 /// More between two looks does not count.
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
@@ -63,13 +64,15 @@ pub fn poll_for<T>(
     mut check: impl FnMut() -> Result<T, String>,
 ) -> Result<T, String> {
     let (mut waited, mut last) = (Duration::ZERO, Instant::now());
+    let [shortest, longest] = PAUSES;
     loop {
+        let began = Instant::now();
         match check() {
             Ok(value) => return Ok(value),
             Err(why) if waited >= limit => {
                 return Err(format!("gave up after {limit:?} waiting for {what}: {why}"));
             }
-            Err(_) => std::thread::sleep(POLL),
+            Err(_) => std::thread::sleep((began.elapsed() * 3).clamp(shortest, longest)),
         }
         // Who was suspended has not waited, and neither did those waited for get on.
         waited += last.elapsed().min(LONGEST_LOOK);
