@@ -320,6 +320,8 @@ async fn a_report_of_damage_does_not_touch_the_generation_after_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_that_is_being_removed_is_no_damage() {
     let mut bench = Bench::new("");
+    // The checkpoint waits until what it copied is captured.
+    bench.app.sql("PRAGMA busy_timeout=1000");
     let primary = bench.primary();
     bench.app.write(10);
     let first = fence(&primary).await;
