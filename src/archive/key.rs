@@ -170,13 +170,13 @@ impl FromStr for Key {
     fn from_str(name: &str) -> Result<Key, NotOurs> {
         let parts: Vec<&str> = name.split('/').collect();
         let generation = |text| hex16(text).map(GenerationKey);
-        let file = |text: &str, suffix| hex16(text.strip_suffix(suffix)?);
+        let file = |text: &str, suffix| counter(text.strip_suffix(suffix)?);
         let key = match parts[..] {
             ["generations", g, "snapshots", name] => generation(g)
                 .zip(file(name, ".snapshot.lz4"))
                 .map(|(generation, index)| Key::Snapshot { generation, index }),
             ["generations", g, "wal", index, name] => generation(g)
-                .zip(hex16(index))
+                .zip(counter(index))
                 .zip(file(name, ".wal.lz4"))
                 .map(|((generation, index), offset)| Key::Wal {
                     generation,
@@ -190,7 +190,7 @@ impl FromStr for Key {
                 .zip(file(name, ".json"))
                 .map(|(generation, index)| Key::SnapshotDoc { generation, index }),
             ["walcast", "generations", g, "wal", index, name] => generation(g)
-                .zip(hex16(index))
+                .zip(counter(index))
                 .zip(file(name, ".commits"))
                 .map(|((generation, index), offset)| Key::SegmentDoc {
                     generation,
@@ -207,4 +207,40 @@ impl FromStr for Key {
 fn hex16(text: &str) -> Option<u64> {
     let ours = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     ours.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// A number that counts: an index, an offset or an epoch. No archive comes near `i64::MAX`, and what follows a number up to
+/// there is a number too; a name above it is nothing that was counted.
+fn counter(text: &str) -> Option<u64> {
+    hex16(text).filter(|&number| i64::try_from(number).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_counted_up_to_is_not_ours() {
+        let names = |number: &str| {
+            let generation = "generations/ffffffffffffffff";
+            [
+                format!("{generation}/snapshots/{number}.snapshot.lz4"),
+                format!("{generation}/wal/{number}/0000000000000000.wal.lz4"),
+                format!("{generation}/wal/0000000000000000/{number}.wal.lz4"),
+                format!("walcast/{generation}/snapshots/{number}.json"),
+                format!("walcast/{generation}/wal/{number}/0000000000000000.commits"),
+                format!("walcast/{generation}/wal/0000000000000000/{number}.commits"),
+                format!("walcast/owner/{number}.json"),
+            ]
+        };
+        for name in names("7fffffffffffffff") {
+            let key: Key = name.parse().expect(&name);
+            assert_eq!(key.to_string(), name);
+        }
+        for number in ["8000000000000000", "ffffffffffffffff"] {
+            for name in names(number) {
+                assert_eq!(name.parse::<Key>(), Err(NotOurs), "{name}");
+            }
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! `/events`: everything once, then each second what changed, as server-sent events.
 
-use super::sampler::{Sampler, Told};
+use super::sampler::Sampler;
+use super::told::{Told, Viewer};
 use crate::server::{Source, outgoing};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,41 +19,31 @@ const RETRY: Duration = Duration::from_secs(2);
 struct Page {
     sampler: Arc<Sampler>,
     ticks: Option<Receiver<Arc<Told>>>,
-    out: VecDeque<Event>,
-    may_see: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    viewer: Viewer,
     end: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
 impl Page {
-    fn everything(&mut self) {
-        let (full, ticks) = self.sampler.subscribe();
+    fn everything(&mut self) -> Option<Event> {
+        let (full, ticks) = self.sampler.subscribe(&self.viewer)?;
         self.ticks = Some(ticks);
-        let event = Event::default().event("full").retry(RETRY).data(full);
-        self.out.push_back(event);
+        Some(Event::default().event("full").retry(RETRY).data(full))
     }
 
     async fn next(&mut self) -> Option<Event> {
-        if let Some(event) = self.out.pop_front() {
-            return Some(event);
-        }
         let Some(ticks) = &mut self.ticks else {
-            self.everything();
-            return self.out.pop_front();
+            return self.everything();
         };
         let tick = tokio::select! {
             () = self.end.cancelled() => return None,
             tick = ticks.recv() => tick,
         };
         match tick {
-            // A database has come that this client may not see: it asks again, and is told why it may not.
-            Ok(tick) if !tick.names.iter().all(|name| (self.may_see)(name)) => None,
-            Ok(tick) => Some(Event::default().event("tick").data(&tick.json)),
+            // Without one, a database has come that this client may not see: it asks again, and is told why it may not.
+            Ok(tick) => Some(Event::default().event("tick").data(tick.to(&self.viewer)?)),
             // A page that reads slowly costs no memory: it gets the present instead of the past.
-            Err(RecvError::Lagged(_)) => {
-                self.everything();
-                self.out.pop_front()
-            }
+            Err(RecvError::Lagged(_)) => self.everything(),
             Err(RecvError::Closed) => None,
         }
     }
@@ -62,15 +52,14 @@ impl Page {
 /// The events of one page, until `end`. The place is given back when the browser leaves.
 pub fn stream(
     sampler: Arc<Sampler>,
-    may_see: impl Fn(&str) -> bool + Send + Sync + 'static,
+    viewer: Viewer,
     place: OwnedSemaphorePermit,
     end: CancellationToken,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let page = Page {
         sampler,
         ticks: None,
-        out: VecDeque::new(),
-        may_see: Box::new(may_see),
+        viewer,
         end,
         _place: place,
     };

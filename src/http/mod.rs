@@ -24,6 +24,7 @@ mod routes;
 mod sampler;
 mod seat;
 mod stall;
+mod told;
 mod view;
 
 pub use listen::serve;

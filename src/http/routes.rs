@@ -10,7 +10,8 @@ use super::probes::{self, Verdict};
 use super::process::Began;
 use super::sampler::Sampler;
 use super::seat::Seat;
-use crate::config::{Permission, Readiness};
+use super::told::{METRICS, Viewer};
+use crate::config::Readiness;
 use crate::model::ProcessMeters;
 use crate::security::{Caller, Denied, Peer, ServerSecurity};
 use crate::server::Registry;
@@ -157,8 +158,6 @@ async fn right_host(
     }
 }
 
-const METRICS: &[Permission] = &[Permission::Metrics];
-
 impl App {
     /// Who sent this request, if it may see metrics.
     fn caller(&self, headers: &HeaderMap, client: &Client) -> Result<Caller, Denied> {
@@ -277,12 +276,12 @@ async fn page(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn events(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Response {
-    let may_see = move |name: &str| caller.may_use(METRICS, name);
+    let viewer = Viewer(caller);
     if !app
         .registry
         .list()
         .iter()
-        .all(|s| may_see(s.database().name()))
+        .all(|s| viewer.may_see(s.database().name()))
     {
         let why = "the status page shows every database, and this client may see only some; /metrics shows those\n";
         return text(StatusCode::FORBIDDEN, why.to_owned());
@@ -292,7 +291,7 @@ async fn events(State(app): State<Arc<App>>, Extension(caller): Extension<Caller
         return text(StatusCode::SERVICE_UNAVAILABLE, full.to_owned());
     };
     let end = app.closing.clone();
-    events::stream(app.sampler.clone(), may_see, place, end).into_response()
+    events::stream(app.sampler.clone(), viewer, place, end).into_response()
 }
 
 /// Which database's history is wanted.

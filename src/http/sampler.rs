@@ -3,6 +3,7 @@
 use super::history::{History, Sample};
 use super::process::Began;
 use super::recent::{Line, Recent};
+use super::told::{Told, Viewer};
 use super::view::{Health, Row};
 use crate::server::Registry;
 use serde::Serialize;
@@ -54,7 +55,7 @@ struct Full<'a> {
     errors: Vec<Line>,
 }
 
-/// What changed in one second.
+/// What changed in one second; the new lines of the log come after it, see [`Told`].
 #[derive(Serialize)]
 struct Tick<'a> {
     now_ms: i64,
@@ -62,14 +63,6 @@ struct Tick<'a> {
     rows: Vec<&'a Row>,
     gone: Vec<&'a str>,
     point: Sample,
-    errors: Vec<Line>,
-}
-
-/// A tick as it is sent, and the databases that it names.
-#[derive(Debug)]
-pub struct Told {
-    pub json: String,
-    pub names: Vec<String>,
 }
 
 /// One database between two looks.
@@ -147,20 +140,26 @@ impl Sampler {
         }
     }
 
-    /// Everything as of the last look, and each change from then on.
-    pub fn subscribe(&self) -> (String, broadcast::Receiver<Arc<Told>>) {
+    /// Everything as of the last look that this one may know, and each change from then on; `None` if there was a database
+    /// then that it may not see.
+    pub fn subscribe(&self, viewer: &Viewer) -> Option<(String, broadcast::Receiver<Arc<Told>>)> {
         let state = self.state();
+        if !state.known.keys().all(|name| viewer.may_see(name)) {
+            return None;
+        }
         // Under the lock: no tick lies between the two.
         let receiver = self.ticks.subscribe();
+        let mut errors = self.recent.since(0);
+        errors.retain(|line| viewer.may_read(line));
         let full = Full {
             server: &self.server,
             now_ms: now_ms(),
             summary: &state.summary,
             rows: state.known.values().map(|known| &known.row).collect(),
             history: &state.history,
-            errors: self.recent.since(0),
+            errors,
         };
-        (json(&full), receiver)
+        Some((json(&full), receiver))
     }
 
     /// The history of one database, if it is known.
@@ -198,10 +197,8 @@ impl Sampler {
             commits: state.summary.commits_per_second as f32,
         };
         state.history.push(point);
-        let errors = self.recent.since(state.next_line);
-        state.next_line = errors
-            .last()
-            .map_or(state.next_line, |line| line.number + 1);
+        let lines = self.recent.since(state.next_line);
+        state.next_line = lines.last().map_or(state.next_line, |line| line.number + 1);
         if self.ticks.receiver_count() > 0 {
             let tick = Tick {
                 now_ms: time_ms,
@@ -213,13 +210,13 @@ impl Sampler {
                     .collect(),
                 gone: old.keys().map(String::as_str).collect(),
                 point,
-                errors,
             };
             // Who has just left needs nothing.
             let json = json(&tick);
             let _ = self.ticks.send(Arc::new(Told {
                 json,
                 names: changed,
+                lines,
             }));
         }
     }
@@ -230,7 +227,7 @@ fn now_ms() -> i64 {
 }
 
 /// Strings and finite numbers only: serialising them does not fail.
-fn json(value: &impl Serialize) -> String {
+pub fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"fault\":\"{error}\"}}"))
 }
 

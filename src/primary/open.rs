@@ -3,7 +3,7 @@
 use super::decide::decide;
 use super::error::PrimaryError;
 use super::recent::{Fed, Taker};
-use super::shadow::{Layout, Lineage, ShadowReader};
+use super::shadow::{Lineage, ShadowReader};
 use super::shared::{Request, Shared, SnapshotStart};
 use super::snapshot::Copy;
 use super::stream::{Phase, StreamHandle, heartbeat};
@@ -169,7 +169,7 @@ fn log_from(
     };
     // What cannot be read is not known: the reader then has a gap, and says so.
     let previous_end = ShadowReader::previous_end(&shared.layout, generation, position.index);
-    let fork = fork(&shared.layout, generation);
+    let fork = fork(shared, generation);
     Ok(LogFrom {
         follows,
         reason,
@@ -181,11 +181,14 @@ fn log_from(
 }
 
 /// Where a generation came from, for people: without it only the past is unknown.
-fn fork(layout: &Layout, generation: Generation) -> Option<Position> {
-    match Lineage::read(layout, generation) {
+fn fork(shared: &Shared, generation: Generation) -> Option<Position> {
+    match Lineage::read(&shared.layout, generation) {
         Ok(lineage) => lineage?.fork,
         Err(error) => {
-            tracing::warn!("where the generation {generation} came from is not known: {error}");
+            tracing::warn!(
+                database = %shared.config.name,
+                "where the generation {generation} came from is not known: {error}"
+            );
             None
         }
     }
@@ -208,8 +211,8 @@ async fn hello(
     tip: &Point,
 ) -> Result<Hello, PrimaryError> {
     let generation = tip.position.generation;
-    let layout = shared.layout.clone();
-    let fork = disk::aside(move || fork(&layout, generation)).await;
+    let of = Arc::clone(shared);
+    let fork = disk::aside(move || fork(&of, generation)).await;
     let fork = fork.ok().flatten();
     let heartbeat_ms = u32::try_from(shared.config.heartbeat.as_millis()).unwrap_or(u32::MAX);
     Ok(Hello {

@@ -53,7 +53,7 @@ impl Session {
             record.dbsum = sum;
             record.page_count = capture.sums.page_count();
             if let Err(error) = capture.shadow.amend(&record) {
-                tracing::warn!("{error}");
+                tracing::warn!(database = %self.shared.config.name, "{error}");
                 return Some(None);
             }
             capture.unknown = None;

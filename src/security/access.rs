@@ -81,6 +81,11 @@ impl Caller {
         self.any(|rule| rule.allows(any_of) && rule.covers(database))
     }
 
+    /// Whether it may make such a call on every database, whatever its name.
+    pub fn may_use_all(&self, any_of: &[Permission]) -> bool {
+        self.any(|rule| rule.allows(any_of) && rule.databases.is_none())
+    }
+
     /// Whether it may know that this database exists.
     pub fn may_see(&self, database: &str) -> bool {
         self.any(|rule| rule.covers(database))

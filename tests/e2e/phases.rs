@@ -41,9 +41,12 @@ const SEED_PHASES: [(&str, u64); 7] = [
 ];
 
 /// Where a primary is killed.
-const PRIMARY_PHASES: [(&str, u64); 3] = [
+const PRIMARY_PHASES: [(&str, u64); 6] = [
     ("shadow.append", 60),
     ("shadow.record", 60),
+    ("shadow.next-create", 2),
+    ("shadow.next-rename", 2),
+    ("shadow.next-rename-sidecar", 2),
     ("position.rename", 3),
 ];
 

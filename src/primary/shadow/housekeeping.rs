@@ -1,6 +1,7 @@
 //! The slow disk work of a database, on a thread beside the capture: an fsync or the removal of thousands of files must never
 //! stand between a commit and its capture.
 
+use super::NextIndex;
 use crate::disk::{self, DiskError, Errands, File, ReplaceOps};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ pub enum Job {
     Sync(File),
     /// Remove a file or a directory.
     Remove(PathBuf),
+    /// Make the files of the next index.
+    Prepare(NextIndex),
     /// Replace a small file.
     Replace {
         /// The names of the steps.
@@ -30,7 +33,10 @@ pub enum Job {
 const QUEUE: usize = 64;
 
 /// The queue. Dropping it waits for the jobs in it.
-pub struct Housekeeping(Errands<Job>);
+pub struct Housekeeping {
+    database: String,
+    errands: Errands<Job>,
+}
 
 impl Housekeeping {
     /// For the database of this name.
@@ -43,30 +49,38 @@ impl Housekeeping {
         name: &str,
         mut work: impl FnMut(Job) -> Result<(), DiskError> + Send + 'static,
     ) -> Housekeeping {
+        let database = name.to_owned();
         let mut last_error = String::new();
-        Housekeeping(Errands::new(format!("disk-{name}"), QUEUE, move |job| {
-            match work(job) {
-                Ok(()) => last_error.clear(),
-                Err(error) => {
-                    let error = error.to_string();
-                    // A full disk would otherwise fill the log as well.
-                    if error != last_error {
-                        tracing::warn!("{error}");
-                    }
-                    last_error = error;
+        let errands = Errands::new(format!("disk-{name}"), QUEUE, move |job| match work(job) {
+            Ok(()) => last_error.clear(),
+            Err(error) => {
+                let error = error.to_string();
+                // A full disk would otherwise fill the log as well.
+                if error != last_error {
+                    tracing::warn!(database, "{error}");
                 }
+                last_error = error;
             }
-        }))
+        });
+        Housekeeping {
+            database: name.to_owned(),
+            errands,
+        }
+    }
+
+    /// The name of its database, for the log.
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// Hands a job over without waiting; gives it back if too many wait.
     pub fn offer(&self, job: Job) -> Option<Job> {
-        self.0.offer(job)
+        self.errands.offer(job)
     }
 
     /// Hands a job over, and waits for room: for the end, when nothing is held up by it any more.
     pub fn give(&self, job: Job) {
-        self.0.give(job);
+        self.errands.give(job);
     }
 }
 
@@ -102,6 +116,7 @@ pub fn work(job: Job) -> Result<(), DiskError> {
             true => disk::remove_dir_all("shadow.remove", &path),
             false => disk::remove_file("shadow.remove", &path),
         },
+        Job::Prepare(next) => next.make(),
         Job::Replace {
             ops,
             path,

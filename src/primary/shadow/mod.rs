@@ -7,6 +7,7 @@
 //!              position                                      the captured position, text, at most a second old
 //!              generations/<gen>/wal/<index>/<offset>.wal.lz4  concatenated lz4 frames, one for each chunk
 //!              commits/<gen>/<index>                         `format::commits`: one record for each chunk with a commit
+//!              next.wal/, next.commits                       of the index that begins next, empty: `next`
 //! ```
 //!
 //! `lz4 -d` of an index's files, one after the other, gives a WAL that SQLite accepts. A chunk is written before its
@@ -15,6 +16,7 @@
 
 mod housekeeping;
 mod lineage;
+mod next;
 mod reader;
 mod recovery;
 mod retention;
@@ -25,6 +27,7 @@ mod writer;
 use housekeeping::Backlog;
 pub use housekeeping::{Housekeeping, Job, work};
 pub use lineage::{Base, Lineage, OPS as LINEAGE_OPS};
+use next::NextIndex;
 pub use reader::ShadowReader;
 pub use recovery::{IndexSize, LastIndex, Recovered, recover};
 pub use retention::{Needed, Retention};
@@ -154,6 +157,21 @@ impl Layout {
         self.commits(generation).join(format!("{index:016x}"))
     }
 
+    /// What becomes the directory of the next index: whichever that is, of whatever generation.
+    pub fn next_index(&self) -> PathBuf {
+        self.root.join("next.wal")
+    }
+
+    /// Its first segment.
+    pub fn next_segment(&self) -> PathBuf {
+        self.next_index().join(format!("{:016x}{SUFFIX}", 0))
+    }
+
+    /// Its sidecar.
+    pub fn next_sidecar(&self) -> PathBuf {
+        self.root.join("next.commits")
+    }
+
     /// Indexes of a generation on disk, ascending. Names that are not ours are ignored.
     pub fn list_indexes(&self, generation: Generation) -> disk::Result<Vec<u64>> {
         let names = disk::list("shadow.list", &self.wal(generation))?;
@@ -199,5 +217,7 @@ fn hex16(name: &str) -> Option<u64> {
     ours.then(|| u64::from_str_radix(name, 16).ok()).flatten()
 }
 
+#[cfg(test)]
+mod next_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! Appends chunks to the shadow WAL of one generation.
 
+use super::next::Begun;
 use super::{
-    Backlog, Housekeeping, IndexSize, Job, Layout, Needed, Retention, SEGMENT_BYTES,
+    Backlog, Housekeeping, IndexSize, Job, Layout, Needed, NextIndex, Retention, SEGMENT_BYTES,
     SEGMENT_SECONDS,
 };
 use crate::disk::{self, File};
@@ -32,6 +33,18 @@ struct Segment {
     torn: bool,
 }
 
+impl Segment {
+    /// An empty one.
+    fn new(file: File) -> Segment {
+        Segment {
+            file,
+            len: 0,
+            opened: Instant::now(),
+            torn: false,
+        }
+    }
+}
+
 struct OpenIndex {
     index: u64,
     sidecar: File,
@@ -54,6 +67,7 @@ pub struct ShadowWriter {
     open: Option<OpenIndex>,
     retention: Retention,
     housekeeping: Arc<Housekeeping>,
+    next: NextIndex,
     /// Removals that found the queue full.
     waiting: Backlog,
 }
@@ -68,6 +82,7 @@ impl ShadowWriter {
         housekeeping: Arc<Housekeeping>,
     ) -> ShadowWriter {
         ShadowWriter {
+            next: NextIndex::new(layout.clone()),
             layout,
             generation: at.generation,
             page_size,
@@ -100,9 +115,11 @@ impl ShadowWriter {
             .as_ref()
             .is_none_or(|open| open.index != piece.index)
         {
-            let next = self.create_index(piece.index)?;
+            let begun = self.begin_index(piece)?;
+            // Before the syncs of the one that ends: the next restart may come sooner than they are done.
+            self.next.ask(&self.housekeeping);
             self.finish_index(now_us);
-            self.open = Some(next);
+            self.open = Some(begun);
         }
         self.rotate(false);
         // Cannot be absent: made above.
@@ -113,13 +130,7 @@ impl ShadowWriter {
             let path = self
                 .layout
                 .segment(self.generation, piece.index, piece.start);
-            let file = File::create_within("shadow.create", &path)?;
-            open.segment = Some(Segment {
-                file,
-                len: 0,
-                opened: Instant::now(),
-                torn: false,
-            });
+            open.segment = Some(Segment::new(File::create_within("shadow.create", &path)?));
         }
         let Some(segment) = open.segment.as_mut() else {
             return Ok(());
@@ -152,16 +163,12 @@ impl ShadowWriter {
             .write_all_at("shadow.amend", &record.encode(), last)
     }
 
-    fn create_index(&self, index: u64) -> disk::Result<OpenIndex> {
-        let directories = [
-            self.layout.index(self.generation, index),
-            self.layout.commits(self.generation),
-        ];
-        for directory in directories {
-            disk::create_dirs_within("shadow.mkdir", self.layout.root(), &directory)?;
-        }
-        let path = self.layout.sidecar(self.generation, index);
-        let sidecar = File::create_within("shadow.sidecar-create", &path)?;
+    fn begin_index(&self, piece: &Piece<'_>) -> disk::Result<OpenIndex> {
+        let index = piece.index;
+        let (sidecar, segment) = match self.prepared(piece) {
+            Some(begun) => (begun.sidecar, Some(Segment::new(begun.segment))),
+            None => (self.create_index(index)?, None),
+        };
         let header = Header {
             page_size: self.page_size,
             previous_end: if index == 0 { 0 } else { self.end },
@@ -171,9 +178,36 @@ impl ShadowWriter {
             index,
             sidecar,
             sidecar_len: HEADER_SIZE as u64,
-            segment: None,
+            segment,
             closed_bytes: Retention::PER_INDEX,
         })
+    }
+
+    /// The files that were made for it, if it is as they are: from its start.
+    fn prepared(&self, piece: &Piece<'_>) -> Option<Begun> {
+        if piece.start != 0 {
+            return None;
+        }
+        self.next
+            .begin(self.generation, piece.index)
+            .unwrap_or_else(|error| {
+                let database = self.housekeeping.database();
+                tracing::warn!(database, "{error}");
+                None
+            })
+    }
+
+    /// The directory of an index, and its sidecar.
+    fn create_index(&self, index: u64) -> disk::Result<File> {
+        let directories = [
+            self.layout.index(self.generation, index),
+            self.layout.commits(self.generation),
+        ];
+        for directory in directories {
+            disk::create_dirs_within("shadow.mkdir", self.layout.root(), &directory)?;
+        }
+        let path = self.layout.sidecar(self.generation, index);
+        File::create_within("shadow.sidecar-create", &path)
     }
 
     fn finish_index(&mut self, now_us: i64) {
@@ -210,9 +244,17 @@ impl ShadowWriter {
         }
     }
 
-    /// Work by the clock: closes a segment that is old, removes what is no longer kept, and tells `forget` of each index
-    /// before it goes.
+    /// Work by the clock: closes a segment that is old, sees to the next index's files, removes what is no longer kept, and
+    /// tells `forget` of each index before it goes.
     pub fn tick(&mut self, now_us: i64, needed: Needed, forget: impl Fn(u64)) {
+        // Not for a log that nobody writes to: a process has hundreds of them.
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.segment.is_some())
+        {
+            self.next.ask(&self.housekeeping);
+        }
         self.rotate(false);
         if !self.waiting.drain(|job| self.housekeeping.offer(job)) {
             return;

@@ -10,6 +10,7 @@ mod continuity;
 mod endings;
 mod faults;
 mod mirror;
+mod next;
 mod recent;
 mod session;
 mod streams;

@@ -69,6 +69,8 @@ enum NameOp {
     Move(PathBuf, PathBuf, usize),
     MakeDir(PathBuf),
     RemoveDir(PathBuf),
+    /// With all that is in it.
+    MoveDir(PathBuf, PathBuf),
 }
 
 impl NameOp {
@@ -78,7 +80,9 @@ impl NameOp {
             | NameOp::Unset(path)
             | NameOp::MakeDir(path)
             | NameOp::RemoveDir(path) => path.parent().into_iter().collect(),
-            NameOp::Move(from, to, _) => from.parent().into_iter().chain(to.parent()).collect(),
+            NameOp::Move(from, to, _) | NameOp::MoveDir(from, to) => {
+                from.parent().into_iter().chain(to.parent()).collect()
+            }
         }
     }
 }
@@ -129,8 +133,13 @@ impl<'a> Moment<'a> {
                     let id = *id.unwrap_or_else(|| panic!("{event:?} is of no file that was made"));
                     moment.inodes[id].add(number, event);
                 }
+                Kind::Rename if dirs.contains(&name) => {
+                    let to = event.other.clone();
+                    by_name = moved_keys(by_name, &name, &to);
+                    dirs = dirs.iter().map(|dir| moved(dir, &name, &to)).collect();
+                    moment.names.push((number, NameOp::MoveDir(name, to)));
+                }
                 Kind::Rename => {
-                    assert!(!dirs.contains(&name), "a directory is renamed: {event:?}");
                     let id = by_name.remove(&name).expect("a file that has this name");
                     by_name.insert(event.other.clone(), id);
                     moment
@@ -242,7 +251,7 @@ impl<'a> Moment<'a> {
         kept: Vec<&NameOp>,
     ) -> (Image, BTreeMap<usize, Vec<u8>>, BTreeMap<PathBuf, usize>) {
         let mut names: BTreeMap<PathBuf, usize> = BTreeMap::new();
-        let mut dirs = BTreeSet::new();
+        let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
         for op in kept {
             match op {
                 NameOp::Set(path, id) => {
@@ -262,6 +271,12 @@ impl<'a> Moment<'a> {
                 }
                 NameOp::RemoveDir(path) => {
                     dirs.remove(path);
+                }
+                NameOp::MoveDir(from, to) => {
+                    names = moved_keys(names, from, to);
+                    dirs = dirs.iter().map(|dir| moved(dir, from, to)).collect();
+                    // It was there, or it could not have been moved.
+                    dirs.insert(to.clone());
                 }
             }
         }
@@ -366,6 +381,23 @@ impl<'a> Moment<'a> {
             from = to;
         }
     }
+}
+
+/// Where a path leads once a directory has moved.
+fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        // Joined, an empty rest would end in a slash.
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
+    }
+}
+
+fn moved_keys(names: BTreeMap<PathBuf, usize>, from: &Path, to: &Path) -> BTreeMap<PathBuf, usize> {
+    let names = names.into_iter();
+    names
+        .map(|(path, id)| (moved(&path, from, to), id))
+        .collect()
 }
 
 fn survives(fate: Fate, number: usize, rng: &mut Rng) -> bool {

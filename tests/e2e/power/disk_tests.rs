@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::disk::{FileSystem, Moment};
-use super::recording::Kind::{Create, Rename, SyncBegun, SyncDone, Truncate, Unlink, Write};
+use super::recording::Kind::{Create, Mkdir, Rename, SyncBegun, SyncDone, Truncate, Unlink, Write};
 use super::recording::{Kind, Recording};
 use crate::support::rng::Rng;
 
@@ -117,6 +117,28 @@ fn names_go_in_any_order_only_where_there_is_no_journal() {
     };
     assert!(!both_there(FileSystem::Journalling));
     assert!(both_there(FileSystem::Strict));
+}
+
+#[test]
+fn a_directory_moves_with_what_is_in_it() {
+    let steps: [Step; 8] = [
+        (Mkdir, 0, "m/old", 0, &[]),
+        (Create, 1, "m/old/f", 0, &[]),
+        (Rename, 0, "m/old m/new", 0, &[]),
+        (Mkdir, 0, "m/old", 0, &[]),
+        (Create, 2, "m/old/f", 0, &[]),
+        (Write, 1, "m/new/f", 0, &NEW),
+        (SyncBegun, 1, "m/new/f", 0, &[]),
+        (SyncDone, 1, "m/new/f", 0, &[]),
+    ];
+    let recording = Recording::of(&steps);
+    let whole = Moment::new(&recording, Path::new("m"), steps.len()).whole();
+    let files = [("m/new/f", NEW.to_vec()), ("m/old/f", Vec::new())];
+    assert!(whole.files == files.map(|(name, bytes)| (name.into(), bytes)).into());
+    let journalled = fates(&steps, FileSystem::Journalling, "m/new/f");
+    assert_eq!(journalled, BTreeSet::from([Some(NEW.to_vec())]));
+    let strict = fates(&steps, FileSystem::Strict, "m/new/f");
+    assert_eq!(strict, BTreeSet::from([None, Some(NEW.to_vec())]));
 }
 
 #[test]
