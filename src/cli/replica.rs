@@ -51,7 +51,7 @@ pub struct ReplicaArgs {
     /// Time between two searches of the whole file for damage; default: never
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     scrub_interval: Option<Duration>,
-    /// Size of a copy's -wal file from which short pauses of applying try to begin it anew
+    /// Size of a copy's -wal file that short pauses of applying try to keep it below
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_size)]
     wal_soft_limit: u64,
     /// Size of a copy's -wal file from which nothing is applied before readers end

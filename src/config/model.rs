@@ -333,7 +333,7 @@ pub struct ReplicaOptions {
     pub name: Option<String>,
     /// Time between two searches of the whole file for damage; `None`: never.
     pub scrub_interval: Option<Duration>,
-    /// Bytes of the copy's log from which short pauses try to begin it anew.
+    /// Bytes of the copy's log that short pauses try to keep it below.
     pub wal_soft_limit: u64,
     /// Bytes of the copy's log from which nothing is applied before readers end.
     pub wal_hard_limit: u64,

@@ -165,6 +165,9 @@ impl File {
 
     /// Gives `len` bytes from `from` on their blocks, without a change of its size: what is written there later cannot meet
     /// a full disk. Where the file system has no such thing, nothing happens.
+    ///
+    /// # Errors
+    /// [`DiskError::is_full`], and nothing is reserved, where the file system has fewer bytes.
     pub fn reserve(&self, op: &'static str, from: u64, len: u64) -> Result<()> {
         super::run(op, &self.path, || reserve_beyond(&self.inner, from, len))
     }
@@ -238,6 +241,10 @@ fn reserve(file: &std::fs::File, len: u64) -> io::Result<()> {
 fn reserve_beyond(file: &std::fs::File, from: u64, len: u64) -> io::Result<()> {
     use nix::errno::Errno;
     use nix::fcntl::{FallocateFlags, fallocate};
+    // Asked for more than there is, ext4 and XFS take all that there is, fail, and keep it.
+    if !has_room(file, len)? {
+        return Err(Errno::ENOSPC.into());
+    }
     let of = |bytes: u64| i64::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge);
     match fallocate(
         file,
@@ -248,6 +255,30 @@ fn reserve_beyond(file: &std::fs::File, from: u64, len: u64) -> io::Result<()> {
         Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
         other => other.map_err(io::Error::from),
     }
+}
+
+#[cfg(target_os = "linux")]
+#[allow(clippy::useless_conversion, reason = "not everywhere 64 bits")]
+fn has_room(file: &std::fs::File, len: u64) -> io::Result<bool> {
+    let system = nix::sys::statvfs::fstatvfs(file)?;
+    // Root may have what is set aside for it.
+    let blocks = match nix::unistd::geteuid().is_root() {
+        true => system.blocks_free(),
+        false => system.blocks_available(),
+    };
+    let free = u64::from(blocks).saturating_mul(u64::from(system.fragment_size()));
+    // A file system that has no size does not know (some of FUSE).
+    if len <= free || system.blocks() == 0 {
+        return Ok(true);
+    }
+    let metadata = file.metadata()?;
+    Ok(fits(len, free, metadata.blocks() * 512, metadata.len()))
+}
+
+/// What was reserved behind the end of the file before, by a process that is gone, is not asked for again.
+#[cfg(target_os = "linux")]
+fn fits(len: u64, free: u64, allocated: u64, size: u64) -> bool {
+    len <= free.saturating_add(allocated.saturating_sub(size))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -285,5 +316,17 @@ mod tests {
         file.read_exact_at(&mut bytes, 0).expect("read");
         assert_eq!(&bytes[..4], b"kept");
         assert!(bytes[4..].iter().all(|b| *b == 0));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_reserved_already_needs_no_room() {
+        assert!(!fits(101, 100, 4096, 4096));
+        assert!(fits(100, 100, 4096, 4096));
+        assert!(fits(4196, 100, 8192, 4096));
+        assert!(!fits(4197, 100, 8192, 4096));
+        // A file with holes has fewer blocks than bytes.
+        assert!(fits(100, 100, 0, 1 << 40));
+        assert!(!fits(u64::MAX, 100, 0, 1 << 40));
     }
 }

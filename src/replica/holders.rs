@@ -58,15 +58,20 @@ fn readers(database: &Path) -> Vec<Reader> {
     let Ok(locks) = std::fs::read_to_string("/proc/locks") else {
         return Vec::new();
     };
-    let lines = locks.lines();
-    lines
-        .flat_map(|line| parse_line(line, metadata.ino()))
-        .collect()
+    of_file(&locks, metadata.ino())
 }
 
 #[cfg(not(target_os = "linux"))]
 fn readers(_database: &Path) -> Vec<Reader> {
     Vec::new()
+}
+
+/// The readers of one file, of the locks of a whole machine.
+fn of_file(locks: &str, inode: u64) -> Vec<Reader> {
+    // With a thousand databases there are thousands of lines, and a few of them are of this file.
+    let number = inode.to_string();
+    let lines = locks.lines().filter(|line| line.contains(&number));
+    lines.flat_map(|line| parse_line(line, inode)).collect()
 }
 
 /// `1: POSIX  ADVISORY  READ 1234 fe:00:5678 124 124`: the locks of one process lie side by side, and are one then.
@@ -117,5 +122,35 @@ mod tests {
         ] {
             assert_eq!(parse_line(other, 99), [], "{other}");
         }
+    }
+
+    #[test]
+    fn who_reads_a_file_is_found_among_all_locks() {
+        let locks = "\
+1: POSIX  ADVISORY  READ  4321 fe:00:99 124 124
+2: POSIX  ADVISORY  READ  99 fe:00:990 124 124
+3: POSIX  ADVISORY  READ  99 fe:00:98 123 127
+4: FLOCK  ADVISORY  WRITE 77 fe:00:99 0 EOF
+5: OFDLCK ADVISORY  READ  -1 fe:00:99 124 124
+6: POSIX  ADVISORY  READ  4322 fe:00:99 99 EOF
+6: -> POSIX  ADVISORY  WRITE 4323 fe:00:99 124 124
+7: POSIX  ADVISORY  READ  4324 00:99:1 123 123
+8: LEASE  ACTIVE    READ  99 fe:00:97 0 EOF
+9: POSIX  ADVISORY  READ  4325 fe:00:99 125 126
+10: POSIX  ADVISORY
+";
+        let found = |inode| {
+            let readers = of_file(locks, inode);
+            let each = locks.lines().flat_map(|line| parse_line(line, inode));
+            assert_eq!(readers, each.collect::<Vec<_>>(), "{inode}");
+            readers.iter().map(|r| (r.pid, r.slot)).collect::<Vec<_>>()
+        };
+        let all = (0..READERS).map(|slot| (4322, slot));
+        let expected = [(4321, 1)].into_iter().chain(all);
+        let expected = expected.chain([(4325, 2), (4325, 3)]);
+        assert_eq!(found(99), expected.collect::<Vec<_>>());
+        assert_eq!(found(990), [(99, 1)]);
+        assert_eq!(found(9), []);
+        assert_eq!(found(4321), []);
     }
 }

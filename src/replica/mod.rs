@@ -6,6 +6,7 @@
 //! [`machine`], which does nothing itself.
 
 mod applier;
+mod approach;
 mod archive;
 mod checkpointer;
 mod copy;
@@ -76,7 +77,7 @@ pub struct ReplicaConfig {
     pub max_staleness: Option<Duration>,
     /// Time between two looks at the whole file for damage; `None`: never.
     pub scrub_interval: Option<Duration>,
-    /// Bytes of the local log from which short pauses try to begin it anew.
+    /// Bytes of the local log that short pauses try to keep it below.
     pub wal_soft_limit: u64,
     /// Bytes of the local log from which nothing is applied before readers let it begin anew.
     pub wal_hard_limit: u64,

@@ -1,11 +1,12 @@
 //! When the replica's log is checkpointed and begun anew, so that it stays bounded without disturbing readers.
 //!
 //! A restart needs every frame checkpointed and no reader on the log. While commits come in, neither is so for long; a
-//! short pause in applying lets the checkpoint finish and moves new readers to the database file. Below the soft limit
-//! only a quiet moment is used. At the soft limit pauses are short. At the hard limit nothing more is applied: the stream
-//! ends, so that what cannot be taken does not lie in a connection that other databases share, and begins again when the
-//! log did. Status says who is in the way.
+//! short pause in applying lets the checkpoint finish and moves new readers to the database file. Below three quarters of the
+//! soft limit only a quiet moment is used. From there on pauses are short, and checkpoints beside applying make them shorter
+//! ([`super::approach`]). At the hard limit nothing more is applied: the stream ends, so that what cannot be taken does not
+//! lie in a connection that other databases share, and begins again when the log did. Status says who is in the way.
 
+use super::approach::{Approach, Now, Step};
 use super::checkpointer::Checkpointer;
 use super::error::ApplyError;
 use super::local::Local;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 const CHECKPOINT_BYTES: u64 = 8 << 20;
 /// A quiet moment is used from this size on.
 const QUIET_BYTES: u64 = 4 << 20;
-/// A pause at the soft limit; at n times the limit it is n times as long.
+/// A pause up to the soft limit; at n times the limit it is n times as long.
 const SOFT_PAUSE: Duration = Duration::from_millis(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The last try before the stream is ended.
@@ -38,8 +39,9 @@ pub struct Policy {
     hard: u64,
     /// When a checkpoint, or the restart of a log that is checkpointed, is tried next. Whoever applies waits for neither.
     next_try: Instant,
-    /// When applying pauses next.
+    /// When applying pauses next, at the earliest.
     next_pause: Instant,
+    approach: Approach,
     blocked_since: Option<Instant>,
     /// When it was said last who is in the way.
     told: Option<Instant>,
@@ -57,6 +59,7 @@ impl Policy {
             hard: hard.max(soft),
             next_try: Instant::now(),
             next_pause: Instant::now(),
+            approach: Approach::new(soft),
             blocked_since: None,
             told: None,
             held: false,
@@ -84,6 +87,7 @@ impl Policy {
         if frames == 0 {
             // There is nothing that a new log could give back.
             self.pressed = false;
+            self.approach.end();
             return Ok(false);
         }
         if local.log().next() != frames {
@@ -115,9 +119,28 @@ impl Policy {
                 self.next_try = now + times(TRY_INTERVAL, bytes, self.soft);
             }
         }
-        if !quiet && (bytes >= self.soft || self.pressed) && now >= self.next_pause {
-            let budget = times(SOFT_PAUSE, bytes, self.soft);
-            self.pause(local, checkpointer, shared, wait, budget)?;
+        if quiet || now < self.next_pause {
+            return Ok(false);
+        }
+        let step = match self.pressed {
+            true => Step::Pause,
+            false => self.approach.step(Now {
+                bytes,
+                missing,
+                busy: checkpointer.checkpointing || checkpointer.syncing,
+                rested: now >= self.next_try,
+            }),
+        };
+        match step {
+            Step::Wait => {}
+            Step::Checkpoint => {
+                checkpointer.checkpoint();
+                self.next_try = now + times(TRY_INTERVAL, bytes, self.soft);
+            }
+            Step::Pause => {
+                let budget = times(SOFT_PAUSE, bytes, self.soft);
+                self.pause(local, checkpointer, shared, wait, budget)?;
+            }
         }
         Ok(false)
     }
@@ -142,6 +165,7 @@ impl Policy {
     fn succeeded(&mut self, shared: &Shared) {
         self.next_try = Instant::now();
         self.next_pause = self.next_try;
+        self.approach.end();
         self.blocked_since = None;
         self.told = None;
         self.held = false;
@@ -186,6 +210,7 @@ impl Policy {
                 break;
             }
         }
+        self.approach.end();
         self.next_pause = Instant::now() + budget * PAUSE_SHARE;
         self.tell(local, shared);
         Ok(())

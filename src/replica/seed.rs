@@ -1,10 +1,12 @@
 //! A first snapshot: the database file does not exist, so no reader can have it open, and pages go straight into a file
-//! that takes its name when it is whole.
+//! that takes its name when it is whole, and its log and its wal-index are there.
 
+use super::local::{LocalError, share_group};
 use super::machine::{PageAt, Pages};
 use crate::disk::{self, File};
 use crate::format::dbheader::to_replica;
 use crate::format::dbsum::{DbSum, page_hash};
+use crate::sqlite::WalIndex;
 use crate::sums::Sums;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,17 @@ pub struct FreshSeed {
     sums: Sums,
     unsynced: u64,
     write_out: WriteOut,
+}
+
+/// A database that has its name now.
+pub struct Named {
+    /// The hashes of its pages.
+    pub sums: Sums,
+    /// Page 1 as the primary has it.
+    pub page1: Vec<u8>,
+    /// Its wal-index, open since before the name. To be closed once another connection is open: who opens the file while
+    /// none is makes the index anew, and a reader that cannot write it would meet `SQLITE_READONLY_RECOVERY`.
+    pub index: WalIndex,
 }
 
 /// Writing out begins early, in steps, so that the sync at the end does not wait for a gigabyte.
@@ -103,47 +116,89 @@ impl FreshSeed {
         self.file.sync_all("seed.sync")
     }
 
-    /// Makes the file whole and durable and gives it its name. Left-over `-wal` and `-shm` files of a database that is
-    /// gone would be played back into it: they go first. An error, and nothing is changed, if there is a database: it came
-    /// meanwhile. Returns the hashes of its pages and page 1 as the primary has it.
+    /// Makes the file whole and durable, makes its log and its wal-index, and gives all three their names. Left-over `-wal`
+    /// and `-shm` files of a database that is gone would be played back into it: they go first. An error, and the database
+    /// is untouched, if there is one: it came meanwhile.
     pub fn finish(
         mut self,
         path: &Path,
         pages: u32,
         cookie_delta: u32,
-    ) -> disk::Result<(Sums, Vec<u8>)> {
+    ) -> Result<Named, LocalError> {
         let mut page1 = vec![0; self.page_size as usize];
         self.file.read_exact_at("seed.read", &mut page1, 0)?;
         let mut marked = page1.clone();
         to_replica(&mut marked, cookie_delta);
         self.file.write_all_at("seed.write", &marked, 0)?;
         self.sync(pages)?;
-        if std::fs::metadata(path).is_ok_and(|m| m.len() == 0) {
-            disk::remove_file("seed.remove-stale", path)?;
-        }
-        let mut is_removed = false;
+        remove_stale(path)?;
+        refuse_if_there(path)?;
+        let FreshSeed {
+            file,
+            temporary,
+            mut sums,
+            ..
+        } = self;
+        // Before SQLite opens it: see the trap in `disk`.
+        drop(file);
         for suffix in ["-wal", "-shm"] {
-            // Then they belong to it.
-            if std::fs::symlink_metadata(path).is_ok() {
-                break;
-            }
-            let mut stale = path.as_os_str().to_owned();
-            stale.push(suffix);
-            is_removed |= std::fs::symlink_metadata(&stale).is_ok();
-            disk::remove_file("seed.remove-stale", Path::new(&stale))?;
+            disk::remove_file("seed.remove-left", &beside(&temporary, suffix))?;
         }
-        // For good, before the name: a power cut must not bring them back beside the new file.
-        if is_removed && let Some(parent) = path.parent() {
-            disk::sync_dir("seed.remove-stale", parent)?;
+        // Its log stays empty, so nothing of it has to be durable.
+        let index = WalIndex::open(&temporary)?;
+        share_group(&temporary);
+        // Never over what came meanwhile: who has it open would stay with the old file for ever. Should a database take the
+        // name between these, it finds an empty log and the index of one, as if it had made them.
+        refuse_if_there(path)?;
+        for suffix in ["-wal", "-shm"] {
+            let from = beside(&temporary, suffix);
+            disk::rename_new("seed.rename-log", &from, &beside(path, suffix))?;
         }
-        // Never over a database that came meanwhile: who has it open would stay with the old file for ever.
-        disk::rename_new("seed.rename", &self.temporary, path)?;
+        disk::rename_new("seed.rename", &temporary, path)?;
         if let Some(parent) = path.parent() {
             disk::sync_dir("seed.rename", parent)?;
         }
-        self.sums.commit();
-        Ok((self.sums, page1))
+        sums.commit();
+        Ok(Named { sums, page1, index })
     }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn refuse_if_there(path: &Path) -> disk::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => {
+            let taken = std::io::ErrorKind::AlreadyExists;
+            Err(disk::DiskError::new("seed.rename", path, taken.into()))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// What is left of a database that is gone goes, for good.
+fn remove_stale(path: &Path) -> disk::Result<()> {
+    if std::fs::metadata(path).is_ok_and(|m| m.len() == 0) {
+        disk::remove_file("seed.remove-stale", path)?;
+    }
+    let mut is_removed = false;
+    for suffix in ["-wal", "-shm"] {
+        // Then they belong to it.
+        if std::fs::symlink_metadata(path).is_ok() {
+            break;
+        }
+        let stale = beside(path, suffix);
+        is_removed |= std::fs::symlink_metadata(&stale).is_ok();
+        disk::remove_file("seed.remove-stale", &stale)?;
+    }
+    // Before the name: a power cut must not bring them back beside the new file.
+    if is_removed && let Some(parent) = path.parent() {
+        disk::sync_dir("seed.remove-stale", parent)?;
+    }
+    Ok(())
 }
 
 /// Mode and group of the database: those of the empty file that somebody has put there for it, else `mode`, and the group
@@ -242,6 +297,14 @@ mod tests {
         }
     }
 
+    fn refused(finished: Result<Named, LocalError>) -> disk::DiskError {
+        match finished {
+            Err(LocalError::Disk(error)) => error,
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("it has its name"),
+        }
+    }
+
     #[test]
     fn an_error_of_writing_out_is_an_error_of_the_whole() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -255,7 +318,7 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
         seed.write_out = WriteOut::begin(File::open_rw("seed.clone", &pipe).expect("open"));
         seed.write_out.step();
-        let error = seed.finish(&path, 1, 0).map(drop).expect_err("not synced");
+        let error = refused(seed.finish(&path, 1, 0));
         assert_eq!(error.op, "seed.write-out");
         assert!(!path.exists());
     }
@@ -272,10 +335,52 @@ mod tests {
         for file in &files {
             std::fs::write(file, "theirs").expect("written");
         }
-        let error = seed.finish(&path, 1, 0).map(drop).expect_err("refused");
+        let error = refused(seed.finish(&path, 1, 0));
         assert!(error.is_there_already(), "{error}");
         for file in files {
             assert_eq!(std::fs::read(file).expect("it is there"), b"theirs");
         }
+    }
+
+    #[test]
+    fn the_log_and_the_index_of_a_new_file_are_there_before_its_name_is() {
+        use crate::format::walindex::HEADER_SIZE;
+        use std::os::unix::fs::FileExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let app = directory.path().join("app.db");
+        rusqlite::Connection::open(&app)
+            .and_then(|sql| sql.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(a)"))
+            .expect("a database");
+        let bytes = std::fs::read(&app).expect("its pages");
+        let path = directory.path().join("db");
+        let seed = FreshSeed::begin(&path, directory.path(), 4096, 0o600).expect("begun");
+        seed.file
+            .write_all_at("seed.write", &bytes, 0)
+            .expect("its pages");
+        // As a start leaves it that was killed.
+        for suffix in ["-wal", "-shm"] {
+            std::fs::write(beside(&seed.temporary, suffix), "left").expect("written");
+        }
+        let named = seed.finish(&path, 2, 0);
+        let named = named.unwrap_or_else(|error| panic!("{error}"));
+        let header = named.index.header().expect("a header");
+        assert_eq!((header.is_init, header.mx_frame), (true, 0));
+        // What other processes find by the name.
+        let shm = std::fs::File::open(beside(&path, "-shm")).expect("the index");
+        let mut found = [0; HEADER_SIZE];
+        shm.read_exact_at(&mut found, 0).expect("read");
+        // To close it would drop this process's locks.
+        std::mem::forget(shm);
+        let words = header.to_words().map(u32::to_ne_bytes).concat();
+        assert_eq!(found.as_slice(), words);
+        let log = std::fs::metadata(beside(&path, "-wal")).expect("the log");
+        assert_eq!((log.len(), log.mode() & 0o777), (0, 0o600));
+        for suffix in ["", "-wal", "-shm"] {
+            let temporary = directory.path().join(format!("seed.tmp{suffix}"));
+            assert!(!temporary.exists(), "{suffix}");
+        }
+        let reader = rusqlite::Connection::open(&path).expect("a reader");
+        let tables = reader.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0));
+        assert_eq!(tables, Ok(1));
     }
 }

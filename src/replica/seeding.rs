@@ -8,7 +8,6 @@ use super::machine::StreamError;
 use super::open::OpenError;
 use super::record::Mark;
 use super::seed::{FreshSeed, Seed};
-use crate::disk;
 use crate::ownership;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -98,23 +97,21 @@ impl Applier {
         let delta = self.record.cookie_delta;
         self.record.note_next(mark)?;
         let finished = seed.finish(&path, mark.point.page_count, delta);
-        if finished
-            .as_ref()
-            .is_err_and(disk::DiskError::is_there_already)
-        {
+        if matches!(&finished, Err(LocalError::Disk(error)) if error.is_there_already()) {
             // What has the name is not what was noted.
             self.record.forget()?;
         }
-        let (sums, page1) = finished?;
+        let named = finished?;
         self.record.is_visible(&mark);
         ownership::guard(&path)?;
         if let Some(durable) = &mut self.durable {
             durable.note(mark)?;
         }
-        // Before SQLite opens it, and kept: see the trap in `disk`.
+        // Kept: see the trap in `disk`.
         let db = self.shared.raw_file()?;
         let mut local = Local::attach(&path, db, &self.directory, mark.point.page_size, delta)?;
-        local.adopt(sums, page1);
+        drop(named.index);
+        local.adopt(named.sums, named.page1);
         self.adopt(local)
     }
 

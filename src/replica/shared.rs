@@ -136,9 +136,10 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The descriptor of the database file, opened before any connection of SQLite's. It is kept while whoever applies opens
-    /// the files anew: a state that is held for a copy may have a connection open, and the first descriptor that is closed
-    /// would take its locks (POSIX). One of a file that has no path any more is replaced.
+    /// The descriptor of the database file, opened before any connection of SQLite's but the one that made the wal-index of a
+    /// new file. It is kept while whoever applies opens the files anew: a state that is held for a copy may have a connection
+    /// open, and the first descriptor that is closed would take its locks (POSIX). One of a file that has no path any more is
+    /// replaced.
     pub(super) fn raw_file(&self) -> disk::Result<Arc<File>> {
         let mut kept = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(raw) = kept.as_ref().filter(|raw| raw.is_current()) {

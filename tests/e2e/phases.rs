@@ -30,11 +30,12 @@ const REPLICA_PHASES: [(&str, u64); 15] = [
 ];
 
 /// Where a replica that takes its first snapshot is killed.
-const SEED_PHASES: [(&str, u64); 7] = [
+const SEED_PHASES: [(&str, u64); 8] = [
     ("seed.create", 1),
     ("seed.write", 40),
     ("seed.sync", 1),
     ("seed.remove-stale", 2),
+    ("seed.rename-log", 2),
     ("seed.rename", 2),
     ("wal.open", 1),
     ("pages.allocate", 1),

@@ -202,6 +202,41 @@ fn a_read_only_mount_meets_a_half_made_publication() {
     }
 }
 
+/// The log and the wal-index of a new replica are there before its file has its name: nobody else could make them.
+#[test]
+fn a_new_replica_is_read_as_soon_as_it_has_its_name() {
+    if !is_root("readers that cannot write") {
+        return;
+    }
+    let scratch = Scratch::new("rights-new");
+    mode(scratch.path(), 0o777);
+    let mut cluster = Cluster::new(&scratch);
+    as_walcast_user(&scratch, &mut cluster);
+    let options = Spec::default().with("commits", 20).with("blob_kb", 16);
+    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
+    load.start_writer();
+    let report = load.finish_writer(crate::support::DEADLINE);
+    cluster.start_primary();
+    let side = cluster.replica_db().parent().expect("a directory");
+    let at = scratch.join("mounted");
+    let _mount = Mount::read_only(side, &at);
+    // The first is the name, the second its sync.
+    cluster.replica.run_to_death("seed.rename=kill@2");
+    let group = Spec::new("query").with("uid", READER).with("gid", GROUP);
+    for (name, spec, db) in [
+        ("mounted", Spec::new("query"), at.join("app.db")),
+        ("group", group, cluster.replica_db().to_owned()),
+    ] {
+        let spec = spec
+            .with_path("db", &db)
+            .with("sql", "SELECT version FROM meta WHERE id = 1");
+        let said = crate::support::child::run(scratch.path(), name, spec).expect("a report");
+        assert_eq!(said.get("value"), report.get("version"), "{name}: {said:?}");
+    }
+    cluster.start_replica();
+    cluster.assert_equal(report.or("version", 0));
+}
+
 /// Who cannot write the files is refused before anything else is looked at.
 #[test]
 fn another_user_cannot_write() {

@@ -56,8 +56,8 @@ pub struct Local {
 }
 
 impl Local {
-    /// Attaches to an existing database: takes WRITE and reads every page once. `db` was opened before any SQLite
-    /// connection of this process, and stays open as long as this.
+    /// Attaches to an existing database: takes WRITE and reads every page once. `db` stays open for as long as this process
+    /// has any SQLite connection to it: see the trap in [`crate::disk`].
     pub fn attach(
         path: &Path,
         db: Arc<File>,
@@ -345,7 +345,7 @@ impl Local {
 
 /// SQLite makes `-wal` and `-shm` with the database's mode, and only root's with its group: readers in that group need both.
 /// As far as the user may; a reader that cannot open them says so itself.
-fn share_group(path: &Path) {
+pub fn share_group(path: &Path) {
     let group_of = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.gid());
     let Some(group) = std::fs::metadata(path).ok().map(|m| m.gid()) else {
         return;

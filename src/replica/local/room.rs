@@ -27,7 +27,8 @@ impl Room {
     /// Makes sure of room for `bytes`. `backfill`: frames of the log that a checkpoint has copied by now.
     ///
     /// # Errors
-    /// Where the disk is full, before anything changed.
+    /// Where the disk is full, before anything changed: also where it never had so much, as a commit may claim that is
+    /// damaged or forged.
     pub fn reserve(&mut self, db: &File, bytes: u64, backfill: u32) -> disk::Result<()> {
         if backfill != self.backfill {
             *self = Room::of(db, backfill)?;
@@ -69,5 +70,26 @@ mod tests {
         assert!(on_disk().1 < 1 << 20);
         room.reserve(&db, 1 << 20, 7).expect("room");
         assert!(on_disk().1 >= 1 << 20, "the cut was not noticed");
+    }
+
+    #[test]
+    fn what_no_disk_has_is_refused_and_nothing_of_it_reserved() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("db");
+        std::fs::write(&path, vec![1; 8192]).expect("written");
+        let db = File::open_rw("db.open", &path).expect("open");
+        let on_disk = || {
+            let metadata = std::fs::metadata(&path).expect("it is there");
+            (metadata.len(), metadata.blocks())
+        };
+        let before = on_disk();
+        let mut room = Room::of(&db, 0).expect("a size");
+        // The most that a commit can claim: 2^32 - 1 pages of 64 KiB.
+        let claimed = u64::from(u32::MAX) * 65536;
+        let error = room.reserve(&db, claimed, 0).expect_err("refused");
+        assert!(error.is_full(), "{error}");
+        assert_eq!(on_disk(), before);
+        room.reserve(&db, 1 << 20, 0).expect("room");
+        assert!(on_disk().1 * 512 >= 1 << 20);
     }
 }

@@ -77,6 +77,33 @@ fn a_log_at_many_times_its_limit_begins_anew_soon_after_its_reader_ends() {
 }
 
 #[test]
+fn what_is_applied_does_not_wait_for_the_checkpoint_of_most_of_the_log() {
+    let source = Source::new(4096);
+    source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)");
+    let target = Target::with_soft_limit(4 << 20);
+    let mut applier = target.seeded(&source);
+    let ordered = |applier: &Applier| {
+        let checkpointer = applier.checkpointer.as_ref().expect("it is open");
+        checkpointer.checkpointing
+    };
+    let bytes = || target.shared.status().wal_bytes;
+    while !ordered(&applier) {
+        assert!(bytes() < 4 << 20, "no checkpoint goes before a pause");
+        source.run("INSERT INTO t(b) VALUES(hex(randomblob(50000)))");
+        catch_up(&mut applier, &source);
+    }
+    // Whoever had waited for it would know its end.
+    assert!((3 << 20..4 << 20).contains(&bytes()), "{}", bytes());
+    tick_until(&mut applier, |applier| {
+        let local = applier.local.as_ref();
+        local.is_some_and(|local| local.backfill().0 == 0)
+    });
+    let reader = target.reader();
+    assert!(rows(&reader) == rows(&source.sql));
+    assert_eq!(check(&reader), "ok");
+}
+
+#[test]
 fn what_a_reader_made_the_log_grow_to_is_given_back() {
     let source = Source::new(4096);
     source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)");
