@@ -91,7 +91,9 @@ impl Store {
                 disk::metadata("archive.directory", path)?;
                 let local = LocalFileSystem::new_with_prefix(path)
                     .map_err(|error| settings(location, &error))?;
-                (Arc::new(local.with_fsync(true)), "")
+                // Each log has a directory. Once retention has emptied it, it would be walked through by every list for ever.
+                let local = local.with_fsync(true).with_automatic_cleanup(true);
+                (Arc::new(local), "")
             }
             Location::Bucket { prefix, .. } => (bucket(location)?, prefix),
         };
