@@ -2,13 +2,14 @@
 
 use super::context::{Backoff, Context, Stop};
 use super::found::Newest;
+use super::hold::Hold;
 use super::retention::{self, Limits};
 use super::session::Writer;
 use super::{snapshot, validate};
 use crate::archive::{Claim, Store};
 use crate::format::position::Position;
 use crate::model::clock_us;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,6 +44,7 @@ pub struct Beside {
     store: Store,
     claim: Claim,
     archived: watch::Receiver<Position>,
+    hold: Arc<Mutex<Hold>>,
     job: Option<JoinHandle<Work>>,
     /// True until there is a snapshot from which the log is whole.
     is_needed: bool,
@@ -73,6 +75,7 @@ impl Beside {
             store: writer.store.clone(),
             claim: writer.claim.clone(),
             archived,
+            hold: Arc::clone(&writer.hold),
             job: None,
             is_needed: !is_whole,
             newest,
@@ -116,7 +119,7 @@ impl Beside {
         } else if now >= self.next_retention && !self.is_needed {
             self.next_retention = now + RETENTION;
             let (ctx, store, claim) = (self.ctx.clone(), self.store.clone(), self.claim.clone());
-            let current = archived.generation;
+            let (current, hold) = (archived.generation, Arc::clone(&self.hold));
             self.job = Some(tokio::spawn(async move {
                 let limits = Limits {
                     age: ctx.config.options.retain_age,
@@ -124,7 +127,11 @@ impl Beside {
                 };
                 let mut tries = ctx.tries();
                 loop {
-                    let now_us = clock_us();
+                    let now_us = hold.lock().unwrap_or_else(PoisonError::into_inner).now_us(
+                        clock_us(),
+                        Instant::now(),
+                        limits.age,
+                    );
                     let work = retention::run(&store, &claim, current, limits, now_us, &store);
                     if let Some(done) = tries.run(work).await.transpose() {
                         return Work::Retention(done);

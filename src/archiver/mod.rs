@@ -14,6 +14,7 @@ mod beside;
 mod context;
 mod found;
 mod gap;
+mod hold;
 mod identity;
 mod retention;
 mod session;
@@ -27,11 +28,13 @@ use crate::archive::{ArchiveOptions, Claim, DOC_VERSION, OwnerDoc, Store};
 use crate::model::{ArchiveStatus, DatabaseState, clock_us};
 use crate::primary::{Kept, Primary};
 use context::{Backoff, Context, Stop};
+use hold::Hold;
 use session::Writer;
 use snapshot::Scratch;
 use state::State;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What one archiver is told.
@@ -159,11 +162,19 @@ async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
             break claim;
         }
     };
+    let mut tries = context.tries();
+    let written_us = loop {
+        if let Some(written_us) = tries.run(retention::written_us(&store)).await? {
+            break written_us;
+        }
+    };
+    let hold = Hold::new(written_us, clock_us(), Instant::now());
     let writer = Writer {
         ctx: Arc::clone(context),
         store,
         claim,
         kept,
+        hold: Arc::new(Mutex::new(hold)),
     };
     let mut backoff = Backoff::default();
     loop {

@@ -62,6 +62,17 @@ impl Archive {
         }
     }
 
+    /// Written while the clock was so many days ahead.
+    async fn put_ahead(&self, key: Key, days: u64) {
+        self.put(key, 0).await;
+        let file = File::options()
+            .write(true)
+            .open(self.root.join(key.to_string()))
+            .expect("an object");
+        let then = SystemTime::now() + Duration::from_secs(days * DAY);
+        file.set_modified(then).expect("a time");
+    }
+
     /// An old generation with snapshots of 20 and 16 days, the current one with 12, 9, 5 and 1; the log is whole.
     async fn filled() -> Archive {
         let archive = Archive::new().await;
@@ -258,6 +269,88 @@ async fn wherever_it_ends_what_is_kept_is_whole_and_the_next_run_does_the_rest()
     }
     assert_eq!(archive.all().await, expected);
     assert!(steps > 50, "only {steps} removals were tried");
+}
+
+#[tokio::test]
+async fn what_was_written_while_the_clock_was_ahead_is_as_old_as_what_follows() {
+    let archive = Archive::filled().await;
+    archive.put_ahead(Key::snapshot(OLD, 5), 300).await;
+    archive.put_ahead(Key::snapshot(CURRENT, 3), 300).await;
+    let gone = archive.run(limits(3, 2), &archive.store).await;
+    assert!(gone.expect("done") > 0);
+    let c = CURRENT.0;
+    // Of one day, and of five, which covers the third: nothing stays for those 300 days.
+    assert_eq!(archive.snapshots().await, [(c, 6), (c, 9)]);
+    // The last one may be such a one: it stays, and is one of the count.
+    archive.put_ahead(Key::snapshot(CURRENT, 11), 300).await;
+    archive
+        .run(limits(0, 1), &archive.store)
+        .await
+        .expect("done");
+    let kept = archive.snapshots().await;
+    assert!(
+        kept.contains(&(c, 11)) && kept.contains(&(c, 9)),
+        "{kept:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_written_while_the_clock_was_behind_is_no_older_than_what_was_there() {
+    let archive = Archive::filled().await;
+    // As after a start without a clock of its own: 1970.
+    archive.put(Key::snapshot(CURRENT, 6), 19_000).await;
+    archive
+        .run(limits(10, 1), &archive.store)
+        .await
+        .expect("done");
+    let c = CURRENT.0;
+    let kept = [(c, 0), (c, 3), (c, 6), (c, 9)];
+    assert_eq!(archive.snapshots().await, kept);
+    archive.assert_restorable(&kept, "after it").await;
+    // So is the first one of a generation that was begun then.
+    let archive = Archive::filled().await;
+    archive.put(Key::snapshot(OLD, 5), 1).await;
+    for index in [0, 3, 6, 9] {
+        let key = Key::snapshot(CURRENT, index);
+        archive.put(key, 19_000).await;
+    }
+    archive
+        .run(limits(3, 1), &archive.store)
+        .await
+        .expect("done");
+    let kept = archive.snapshots().await;
+    for index in [0, 3, 6, 9] {
+        assert!(kept.contains(&(c, index)), "{kept:?}");
+    }
+}
+
+/// A clock that jumps a year forward while walcast runs, or before it starts.
+#[tokio::test]
+async fn a_clock_that_jumped_forward_makes_nothing_old() {
+    use crate::archiver::hold::Hold;
+    use tokio::time::Instant;
+    let archive = Archive::filled().await;
+    let limits = limits(30, 1);
+    archive.run(limits, &archive.store).await.expect("done");
+    let before = archive.all().await;
+    let (now, year_us) = (Instant::now(), 366 * DAY as i64 * 1_000_000);
+    let written_us = written_us(&archive.store).await.expect("a list");
+    let written_us = written_us.expect("a snapshot");
+    let started = Hold::new(Some(written_us), now_us() + year_us, now);
+    let running = Hold::new(Some(written_us), now_us(), now);
+    for mut hold in [started, running] {
+        let later_us = hold.now_us(now_us() + year_us, now, limits.age);
+        let gone = run(
+            &archive.store,
+            &archive.claim,
+            CURRENT,
+            limits,
+            later_us,
+            &archive.store,
+        );
+        assert_eq!(gone.await.expect("done"), 0);
+        assert_eq!(archive.all().await, before);
+    }
 }
 
 /// The largest number of names that were removed at once.

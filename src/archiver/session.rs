@@ -5,12 +5,13 @@ use super::beside::{Beside, Done};
 use super::context::{Context, Stop};
 use super::found::Found;
 use super::gap;
+use super::hold::Hold;
 use crate::archive::{Claim, DOC_VERSION, GenerationDoc, Key, Store};
 use crate::format::lz4;
 use crate::format::position::{Generation, Position};
 use crate::model::{DatabaseState, Follows, Message, clock_us};
 use crate::primary::{Kept, LogFrom, StreamHandle};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,6 +29,8 @@ pub struct Writer {
     pub claim: Claim,
     /// Keeps the log until it is archived.
     pub kept: Kept,
+    /// Knows a clock that jumped.
+    pub hold: Arc<Mutex<Hold>>,
 }
 
 struct Session<'a> {
