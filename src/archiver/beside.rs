@@ -2,7 +2,7 @@
 
 use super::context::{Backoff, Context, Stop};
 use super::found::Newest;
-use super::hold::Hold;
+use super::hold::{Hold, SLACK_US};
 use super::retention::{self, Limits};
 use super::session::Writer;
 use super::{snapshot, validate};
@@ -19,6 +19,16 @@ use tokio::time::Instant;
 const RETENTION: Duration = Duration::from_secs(3600);
 /// How often a snapshot is thought of that is due, and cannot be taken yet.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How old a snapshot is; very old if there is none, or if nobody knows.
+fn age(newest: Option<Newest>, now_us: i64) -> Duration {
+    let age = newest.map(|newest| now_us.saturating_sub(newest.modified_us));
+    match age {
+        Some(age) if age >= -SLACK_US => Duration::from_micros(age.max(0).unsigned_abs()),
+        // Written while a clock was ahead: one that starts often would wait for the next until that time has come.
+        _ => Duration::MAX,
+    }
+}
 
 /// What was done.
 pub enum Done {
@@ -68,8 +78,7 @@ impl Beside {
     ) -> Beside {
         let now = Instant::now();
         let interval = writer.ctx.config.options.snapshot_interval;
-        let age = newest.map_or(i64::MAX, |newest| clock_us() - newest.modified_us);
-        let age = Duration::from_micros(age.max(0).unsigned_abs());
+        let age = age(newest, clock_us());
         Beside {
             ctx: Arc::new(writer.ctx.beside()),
             store: writer.store.clone(),
@@ -222,5 +231,32 @@ impl Beside {
         {
             std::panic::resume_unwind(error.into_panic());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_from_a_time_to_come_does_not_put_off_the_next() {
+        let (day, now_us) = (24 * 3_600_000_000_i64, 1_700_000_000_000_000);
+        let made = |ago_us| {
+            let modified_us = now_us - ago_us;
+            age(
+                Some(Newest {
+                    index: 3,
+                    modified_us,
+                }),
+                now_us,
+            )
+        };
+        let interval = Duration::from_secs(24 * 3600);
+        assert_eq!(interval.saturating_sub(made(day / 4)), interval * 3 / 4);
+        assert_eq!(interval.saturating_sub(made(2 * day)), Duration::ZERO);
+        // Two clocks are never the same.
+        assert_eq!(interval.saturating_sub(made(-SLACK_US)), interval);
+        assert_eq!(interval.saturating_sub(made(-day)), Duration::ZERO);
+        assert_eq!(interval.saturating_sub(age(None, now_us)), Duration::ZERO);
     }
 }

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Clocks are set by so much, and two of them differ by it.
-const SLACK_US: i64 = 60_000_000;
+/// A difference that is none: clocks are set by so much, and two of them differ by it.
+pub const SLACK_US: i64 = 60_000_000;
 
 /// What the wall clock gained.
 #[derive(Debug)]
