@@ -178,6 +178,7 @@ async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
     };
     let mut backoff = Backoff::default();
     loop {
+        let begun = Instant::now();
         match writer.session().await {
             // The log ended for the server's end, or something begins anew.
             Ok(()) if context.primary.is_ending() => return Ok(()),
@@ -186,10 +187,7 @@ async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
             Err(stop) => {
                 let reason = format!("begins again: {stop}");
                 context.state.set(DatabaseState::Starting, &reason);
-                tokio::select! {
-                    () = context.cancel.cancelled() => return Err(Stop::Ended),
-                    () = tokio::time::sleep(backoff.next()) => {}
-                }
+                context.pause(backoff.after(begun.elapsed())).await?;
             }
         }
     }
