@@ -29,7 +29,7 @@ use crate::model::{ArchiveStatus, DatabaseState, clock_us};
 use crate::primary::{Kept, Primary};
 use context::{Backoff, Context, Stop};
 use hold::Hold;
-use session::Writer;
+use session::{Ascending, Writer};
 use snapshot::Scratch;
 use state::State;
 use std::sync::{Arc, Mutex};
@@ -175,6 +175,7 @@ async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
         claim,
         kept,
         hold: Arc::new(Mutex::new(hold)),
+        begun: Ascending::new(),
     };
     let mut backoff = Backoff::default();
     loop {

@@ -11,6 +11,7 @@ use crate::format::lz4;
 use crate::format::position::{Generation, Position};
 use crate::model::{DatabaseState, Follows, Message, clock_us};
 use crate::primary::{Kept, LogFrom, StreamHandle};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -31,6 +32,29 @@ pub struct Writer {
     pub kept: Kept,
     /// Knows a clock that jumped.
     pub hold: Arc<Mutex<Hold>>,
+    /// When its last generation began.
+    pub begun: Ascending,
+}
+
+/// Times that ascend whatever the clock does. By them the generations of one owner are in order: were a clock put back between
+/// two, a restore would take the older one for the newest.
+#[derive(Debug)]
+pub struct Ascending(AtomicI64);
+
+impl Ascending {
+    /// Nothing has begun.
+    pub fn new() -> Ascending {
+        Ascending(AtomicI64::new(i64::MIN))
+    }
+
+    /// The time for what begins now.
+    fn at(&self, clock_us: i64) -> i64 {
+        let last = self.0.fetch_max(clock_us, Relaxed);
+        match last < clock_us {
+            true => clock_us,
+            false => self.0.fetch_add(1, Relaxed) + 1,
+        }
+    }
 }
 
 struct Session<'a> {
@@ -98,7 +122,7 @@ impl Writer {
         let created = GenerationDoc {
             version: DOC_VERSION,
             page_size: from.page_size,
-            created_us: clock_us(),
+            created_us: self.begun.at(clock_us()),
             fork: from.fork,
             epoch: self.claim.epoch,
         };
@@ -296,5 +320,17 @@ impl Session<'_> {
             self.archived.send_replace(end);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_later_has_a_later_time() {
+        let begun = Ascending::new();
+        let times = [50, 51, 51, 7, 8, 60].map(|clock_us| begun.at(clock_us));
+        assert_eq!(times, [50, 51, 52, 53, 54, 60]);
     }
 }
