@@ -99,6 +99,21 @@ fn kept(objects: &[Object], current: GenerationKey, limits: Limits, now_us: i64)
         .collect()
 }
 
+/// Removes while the archive is the owner's. What there is to remove may take hours, and who took the archive over meanwhile may
+/// keep more.
+struct Owner<'a, R> {
+    store: &'a Store,
+    claim: &'a Claim,
+    with: &'a R,
+}
+
+impl<R: Remove> Remove for Owner<'_, R> {
+    async fn remove(&self, keys: &[Key]) -> Result<(), ArchiveError> {
+        self.claim.check(self.store).await?;
+        self.with.remove(keys).await
+    }
+}
+
 /// When the newest snapshot was written, whatever its generation: the archive knows this time.
 pub async fn written_us(store: &Store) -> Result<Option<i64>, ArchiveError> {
     let generations = store.generations().await?;
@@ -137,7 +152,7 @@ pub async fn run(
     now_us: i64,
     with: &impl Remove,
 ) -> Result<usize, ArchiveError> {
-    claim.check(store).await?;
+    let with = &Owner { store, claim, with };
     let generations = store.generations().await?;
     let mut snapshots = snapshots(store, &generations).await?;
     let current = GenerationKey::from(current);

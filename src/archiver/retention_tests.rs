@@ -24,6 +24,16 @@ fn limits(days: u64, count: usize) -> Limits {
     }
 }
 
+fn owner(id: &str) -> OwnerDoc {
+    OwnerDoc {
+        version: DOC_VERSION,
+        id: id.into(),
+        server: "host".into(),
+        database: "app.db".into(),
+        since_us: 0,
+    }
+}
+
 fn now_us() -> i64 {
     crate::model::clock_us()
 }
@@ -33,14 +43,9 @@ impl Archive {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().join("archive");
         let store = Store::create(&Location::Directory(root.clone())).expect("a store");
-        let me = OwnerDoc {
-            version: DOC_VERSION,
-            id: "me".into(),
-            server: "host".into(),
-            database: "app.db".into(),
-            since_us: 0,
-        };
-        let claim = Claim::take(&store, &me, false).await.expect("free");
+        let claim = Claim::take(&store, &owner("me"), false)
+            .await
+            .expect("free");
         Archive {
             _directory: directory,
             root,
@@ -229,20 +234,43 @@ async fn without_a_snapshot_of_the_current_generation_nothing_goes() {
 #[tokio::test]
 async fn an_archive_that_is_anothers_is_left_alone() {
     let archive = Archive::filled().await;
-    let other = OwnerDoc {
-        version: DOC_VERSION,
-        id: "other".into(),
-        server: "host".into(),
-        database: "app.db".into(),
-        since_us: 0,
-    };
-    Claim::take(&archive.store, &other, true)
+    Claim::take(&archive.store, &owner("other"), true)
         .await
         .expect("taken");
     let before = archive.all().await;
     let refused = archive.run(limits(0, 1), &archive.store).await;
     assert!(matches!(refused, Err(ArchiveError::Owned { .. })));
     assert_eq!(archive.all().await, before);
+}
+
+/// Another owner comes after so many removals.
+struct Overtaken<'a> {
+    store: &'a Store,
+    left: AtomicUsize,
+}
+
+impl Remove for Overtaken<'_> {
+    async fn remove(&self, keys: &[Key]) -> Result<(), ArchiveError> {
+        self.store.delete_all(keys).await?;
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            Claim::take(self.store, &owner("other"), true).await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_overtaken_removes_nothing_more() {
+    for left in 1..6 {
+        let archive = Archive::filled().await;
+        let with = Overtaken {
+            store: &archive.store,
+            left: AtomicUsize::new(left),
+        };
+        let overtaken = archive.run(limits(7, 1), &with).await;
+        assert!(matches!(overtaken, Err(ArchiveError::Owned { .. })));
+        assert_eq!(with.left.into_inner(), 0, "after {left}");
+    }
 }
 
 /// One removal in each run: the state after each is what a crash there would leave.
