@@ -4,6 +4,7 @@ use super::bucket::{bucket, settings};
 use super::error::ArchiveError;
 use super::key::Key;
 use super::location::{Location, LocationError};
+use super::staged;
 use crate::disk;
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
@@ -107,6 +108,18 @@ impl Store {
             prefix,
             location: location.clone(),
         })
+    }
+
+    /// Removes what killed uploads left where that is a file: for its owner, before it writes. How much it was.
+    ///
+    /// # Errors
+    /// What the directory says; what is left then is only in the way.
+    pub async fn sweep(&self) -> Result<usize, ArchiveError> {
+        let Location::Directory(root) = self.location.clone() else {
+            return Ok(0);
+        };
+        let swept = tokio::task::spawn_blocking(move || staged::sweep(&root)).await;
+        Ok(swept.unwrap_or(Ok(0))?)
     }
 
     /// Where it is.

@@ -162,6 +162,14 @@ async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
             break claim;
         }
     };
+    match store.sweep().await {
+        Ok(0) => {}
+        Ok(gone) => {
+            tracing::info!(%location, "archive: {gone} halves of objects removed, which a kill left")
+        }
+        // They are in nobody's way.
+        Err(error) => tracing::warn!(%location, "archive: {error}"),
+    }
     let mut tries = context.tries();
     let written_us = loop {
         if let Some(written_us) = tries.run(retention::written_us(&store)).await? {
