@@ -2,7 +2,7 @@
 
 use super::found::Found;
 use super::gap;
-use crate::archive::{DOC_VERSION, Key, Location, SegmentDoc, SnapshotDoc, Store};
+use crate::archive::{DOC_VERSION, GenerationDoc, Key, Location, SegmentDoc, SnapshotDoc, Store};
 use crate::format::commits::CommitRecord;
 use crate::format::dbsum::DbSum;
 use crate::format::position::{Generation, Position};
@@ -79,6 +79,23 @@ impl Archive {
         self.store.put(key, vec![1]).await.expect("written");
         let key = key.doc().expect("it has one");
         self.store.put(key, doc.encode()).await.expect("written");
+    }
+
+    /// A generation that the owner of an epoch began.
+    async fn begun(&self, generation: Generation, epoch: u64) {
+        let doc = GenerationDoc {
+            version: DOC_VERSION,
+            page_size: 4096,
+            created_us: 1,
+            fork: None,
+            epoch,
+        };
+        let key = Key::GenerationDoc {
+            generation: generation.into(),
+        };
+        self.store.put(key, doc.encode()).await.expect("written");
+        let key = Key::wal(generation, 0, 0);
+        self.store.put(key, vec![1]).await.expect("written");
     }
 
     async fn look(&self) -> Found {
@@ -184,6 +201,25 @@ async fn a_damaged_document_is_named() {
     archive.store.put(key, vec![1; 60]).await.expect("written");
     let what = archive.look().await.unclear.expect("it is damaged");
     assert!(what.contains(".commits"), "{what}");
+}
+
+#[tokio::test]
+async fn a_history_behind_which_another_owner_began_one_does_not_go_on() {
+    let archive = Archive::new();
+    archive.begun(GENERATION, 3).await;
+    archive.segment(0, 0, 2, true, true).await;
+    archive.begun(Generation(1), 2).await;
+    archive.begun(Generation(2), 3).await;
+    assert_eq!(archive.look().await.unclear, None);
+    archive.begun(Generation(10), 4).await;
+    let what = archive.look().await.unclear.expect("it is behind");
+    assert!(what.contains("000000000000000a"), "{what}");
+    // One that is not there yet begins behind all others.
+    let key = Key::GenerationDoc {
+        generation: GENERATION.into(),
+    };
+    archive.store.delete(key).await.expect("removed");
+    assert_eq!(archive.look().await.unclear, None);
 }
 
 #[tokio::test]
