@@ -5,7 +5,8 @@ use super::found::Newest;
 use super::hold::{Hold, SLACK_US};
 use super::retention::{self, Limits};
 use super::session::Writer;
-use super::{snapshot, validate};
+use super::snapshot;
+use super::validate::{self, Due};
 use crate::archive::{Claim, Store};
 use crate::format::position::Position;
 use crate::model::clock_us;
@@ -152,8 +153,12 @@ impl Beside {
             self.next_validation = every.map(|every| now + every);
             self.ctx.state.beside("reads the archive back");
             let (ctx, store) = (self.ctx.clone(), self.store.clone());
+            let due = Due {
+                generation: archived.generation,
+                archived: ctx.state.status().durable,
+            };
             self.job = Some(tokio::spawn(async move {
-                Work::Validation(validate::validate(&ctx, &store).await)
+                Work::Validation(validate::validate(&ctx, &store, due).await)
             }));
         }
     }
