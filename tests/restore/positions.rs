@@ -203,6 +203,37 @@ fn a_transaction_larger_than_memory() {
     assert!(bytes == maker.states[2].bytes);
 }
 
+/// The state of a time may be known and out of reach: what comes instead is said to be another one.
+#[test]
+fn a_time_whose_state_cannot_be_reached_is_told() {
+    let insert = "INSERT INTO t(a, b) VALUES (1, randomblob(3000))";
+    let mut maker = Maker::new(1024);
+    maker.commit(insert);
+    maker.segment();
+    let before = maker.newest().clone();
+    maker.fork();
+    maker.commit(insert);
+    maker.segment();
+    let lost = maker.newest().clone();
+    maker.commit(insert);
+    maker.segment();
+    // It takes the place of the one with which the history began.
+    maker.snapshot();
+    let target = Target::Time(lost.time_us);
+    let (bytes, outcome) = take(&maker.root, target, false).expect("restored");
+    assert!(bytes == before.bytes);
+    assert_eq!(outcome.restored.position, before.position);
+    let notes = outcome.restored.notes;
+    let is_told = |note: &String| note.contains(&lost.position.to_string());
+    assert!(notes.iter().any(is_told), "{notes:?}");
+    // What can be reached has nothing to be told of.
+    for state in [&before, maker.newest()] {
+        let (_, outcome) = take(&maker.root, Target::Time(state.time_us), false).expect("restored");
+        assert_eq!(outcome.restored.position, state.position);
+        assert!(outcome.restored.notes.is_empty());
+    }
+}
+
 /// Whatever somebody put there: a segment's name says where it begins, and no log is so long.
 #[test]
 fn a_segment_from_beyond_any_log_is_no_newest_state() {
