@@ -9,6 +9,7 @@
 //! read stays in the shadow WAL within its size. `found` tells from the archive alone where to go on; `session` is one
 //! attachment to the database; `context` is how failures are met.
 
+mod bare;
 mod batch;
 mod beside;
 mod context;

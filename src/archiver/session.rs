@@ -72,7 +72,7 @@ impl Writer {
         let tip = ctx.point().await?;
         let generation = tip.position.generation;
         let mut tries = ctx.tries();
-        let found = loop {
+        let mut found = loop {
             if let Some(found) = tries.run(Found::look(&self.store, generation)).await? {
                 break found;
             }
@@ -92,6 +92,14 @@ impl Writer {
                 return self.renew(generation, &what).await;
             }
             _ => {}
+        }
+        if from.follows != Follows::Resume {
+            let mut tries = ctx.tries();
+            while tries
+                .run(found.keep_bare(&self.store, &self.claim))
+                .await?
+                .is_none()
+            {}
         }
         let is_whole = self.prepare(&found, &from).await?;
         let newest = found.snapshot;
