@@ -153,7 +153,7 @@ pub async fn run(
     with: &impl Remove,
 ) -> Result<usize, ArchiveError> {
     let with = &Owner { store, claim, with };
-    let generations = store.generations().await?;
+    let generations = store.all_generations().await?;
     let mut snapshots = snapshots(store, &generations).await?;
     let current = GenerationKey::from(current);
     let kept = kept(&snapshots, current, limits, now_us);
