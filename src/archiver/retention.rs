@@ -152,6 +152,7 @@ pub async fn run(
     now_us: i64,
     with: &impl Remove,
 ) -> Result<usize, ArchiveError> {
+    claim.check(store).await?;
     let with = &Owner { store, claim, with };
     let generations = store.all_generations().await?;
     let mut snapshots = snapshots(store, &generations).await?;
