@@ -22,6 +22,7 @@ mod location;
 mod options;
 mod owner;
 mod segment;
+mod staged;
 mod store;
 #[cfg(test)]
 mod tests;

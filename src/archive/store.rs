@@ -4,7 +4,9 @@ use super::bucket::{bucket, settings};
 use super::error::ArchiveError;
 use super::key::Key;
 use super::location::{Location, LocationError};
+use super::staged;
 use crate::disk;
+use crate::format::position::Generation;
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -91,7 +93,9 @@ impl Store {
                 disk::metadata("archive.directory", path)?;
                 let local = LocalFileSystem::new_with_prefix(path)
                     .map_err(|error| settings(location, &error))?;
-                (Arc::new(local.with_fsync(true)), "")
+                // Each log has a directory. Once retention has emptied it, it would be walked through by every list for ever.
+                let local = local.with_fsync(true).with_automatic_cleanup(true);
+                (Arc::new(local), "")
             }
             Location::Bucket { prefix, .. } => (bucket(location)?, prefix),
         };
@@ -105,6 +109,18 @@ impl Store {
             prefix,
             location: location.clone(),
         })
+    }
+
+    /// Removes what killed uploads left where that is a file: for its owner, before it writes. How much it was.
+    ///
+    /// # Errors
+    /// What the directory says; what is left then is only in the way.
+    pub async fn sweep(&self) -> Result<usize, ArchiveError> {
+        let Location::Directory(root) = self.location.clone() else {
+            return Ok(0);
+        };
+        let swept = tokio::task::spawn_blocking(move || staged::sweep(&root)).await;
+        Ok(swept.unwrap_or(Ok(0))?)
     }
 
     /// Where it is.
@@ -324,18 +340,30 @@ impl Store {
         })
     }
 
-    /// The names directly below a prefix that are generations. Cheaper than a list of everything.
-    pub async fn generations(
-        &self,
-    ) -> Result<Vec<crate::format::position::Generation>, ArchiveError> {
-        let prefix = self.path(Key::GENERATIONS);
-        let list = self.inner.list_with_delimiter(Some(&prefix)).await;
-        let list = list.map_err(|e| self.error("list", Key::GENERATIONS, e))?;
+    /// The generations of which there are objects. Cheaper than a list of everything.
+    pub async fn generations(&self) -> Result<Vec<Generation>, ArchiveError> {
+        self.generations_in(Key::GENERATIONS).await
+    }
+
+    /// Those of which there is anything: where a removal was interrupted, documents alone may be left.
+    pub async fn all_generations(&self) -> Result<Vec<Generation>, ArchiveError> {
+        let mut all = self.generations().await?;
+        let own = format!("{}/{}", Key::OWN, Key::GENERATIONS);
+        all.extend(self.generations_in(&own).await?);
+        all.sort_by_key(|generation| generation.0);
+        all.dedup();
+        Ok(all)
+    }
+
+    /// The names directly below a prefix that are generations.
+    async fn generations_in(&self, name: &str) -> Result<Vec<Generation>, ArchiveError> {
+        let list = self.inner.list_with_delimiter(Some(&self.path(name))).await;
+        let list = list.map_err(|e| self.error("list", name, e))?;
         let names = list.common_prefixes.iter();
         let mut found: Vec<_> = names
             .filter_map(|path| path.parts().next_back()?.as_ref().parse().ok())
             .collect();
-        found.sort_by_key(|generation: &crate::format::position::Generation| generation.0);
+        found.sort_by_key(|generation: &Generation| generation.0);
         Ok(found)
     }
 

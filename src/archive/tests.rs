@@ -142,6 +142,29 @@ async fn a_directory_keeps_objects() {
     assert!(!store.has(key).await.expect("an answer"));
 }
 
+/// A directory for each log that ever was would be walked through by every list.
+#[tokio::test]
+async fn of_what_is_removed_no_directory_stays() {
+    let (directory, store) = store();
+    let root = directory.path().join("archive");
+    let keys = [
+        Key::wal(GENERATION, 0, 0),
+        Key::wal(GENERATION, 1, 0),
+        Key::wal(GENERATION, 1, 1048),
+    ];
+    for key in keys {
+        store.put(key, vec![1]).await.expect("written");
+    }
+    store.delete_all(&keys[..2]).await.expect("removed");
+    let wal = root.join(format!("{}/wal", Key::prefix(GENERATION)));
+    let indexes: Vec<_> = std::fs::read_dir(&wal).expect("it is there").collect();
+    assert_eq!(indexes.len(), 1, "{indexes:?}");
+    store.delete(keys[2]).await.expect("removed");
+    assert_eq!(store.generations().await.expect("a list"), []);
+    assert!(root.is_dir(), "the archive itself stays");
+    store.put(keys[0], vec![1]).await.expect("written anew");
+}
+
 #[test]
 fn a_directory_that_is_not_there_is_named() {
     let error = Store::open(&Location::Directory("/nowhere/archive".into()))

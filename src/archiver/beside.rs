@@ -2,13 +2,15 @@
 
 use super::context::{Backoff, Context, Stop};
 use super::found::Newest;
+use super::hold::{Hold, SLACK_US};
 use super::retention::{self, Limits};
 use super::session::Writer;
-use super::{snapshot, validate};
+use super::snapshot;
+use super::validate::{self, Due};
 use crate::archive::{Claim, Store};
 use crate::format::position::Position;
 use crate::model::clock_us;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +20,16 @@ use tokio::time::Instant;
 const RETENTION: Duration = Duration::from_secs(3600);
 /// How often a snapshot is thought of that is due, and cannot be taken yet.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How old a snapshot is; very old if there is none, or if nobody knows.
+fn age(newest: Option<Newest>, now_us: i64) -> Duration {
+    let age = newest.map(|newest| now_us.saturating_sub(newest.modified_us));
+    match age {
+        Some(age) if age >= -SLACK_US => Duration::from_micros(age.max(0).unsigned_abs()),
+        // Written while a clock was ahead: one that starts often would wait for the next until that time has come.
+        _ => Duration::MAX,
+    }
+}
 
 /// What was done.
 pub enum Done {
@@ -43,6 +55,7 @@ pub struct Beside {
     store: Store,
     claim: Claim,
     archived: watch::Receiver<Position>,
+    hold: Arc<Mutex<Hold>>,
     job: Option<JoinHandle<Work>>,
     /// True until there is a snapshot from which the log is whole.
     is_needed: bool,
@@ -66,13 +79,13 @@ impl Beside {
     ) -> Beside {
         let now = Instant::now();
         let interval = writer.ctx.config.options.snapshot_interval;
-        let age = newest.map_or(i64::MAX, |newest| clock_us() - newest.modified_us);
-        let age = Duration::from_micros(age.max(0).unsigned_abs());
+        let age = age(newest, clock_us());
         Beside {
             ctx: Arc::new(writer.ctx.beside()),
             store: writer.store.clone(),
             claim: writer.claim.clone(),
             archived,
+            hold: Arc::clone(&writer.hold),
             job: None,
             is_needed: !is_whole,
             newest,
@@ -116,7 +129,7 @@ impl Beside {
         } else if now >= self.next_retention && !self.is_needed {
             self.next_retention = now + RETENTION;
             let (ctx, store, claim) = (self.ctx.clone(), self.store.clone(), self.claim.clone());
-            let current = archived.generation;
+            let (current, hold) = (archived.generation, Arc::clone(&self.hold));
             self.job = Some(tokio::spawn(async move {
                 let limits = Limits {
                     age: ctx.config.options.retain_age,
@@ -124,7 +137,11 @@ impl Beside {
                 };
                 let mut tries = ctx.tries();
                 loop {
-                    let now_us = clock_us();
+                    let now_us = hold.lock().unwrap_or_else(PoisonError::into_inner).now_us(
+                        clock_us(),
+                        Instant::now(),
+                        limits.age,
+                    );
                     let work = retention::run(&store, &claim, current, limits, now_us, &store);
                     if let Some(done) = tries.run(work).await.transpose() {
                         return Work::Retention(done);
@@ -136,8 +153,12 @@ impl Beside {
             self.next_validation = every.map(|every| now + every);
             self.ctx.state.beside("reads the archive back");
             let (ctx, store) = (self.ctx.clone(), self.store.clone());
+            let due = Due {
+                generation: archived.generation,
+                archived: ctx.state.status().durable,
+            };
             self.job = Some(tokio::spawn(async move {
-                Work::Validation(validate::validate(&ctx, &store).await)
+                Work::Validation(validate::validate(&ctx, &store, due).await)
             }));
         }
     }
@@ -215,5 +236,32 @@ impl Beside {
         {
             std::panic::resume_unwind(error.into_panic());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_from_a_time_to_come_does_not_put_off_the_next() {
+        let (day, now_us) = (24 * 3_600_000_000_i64, 1_700_000_000_000_000);
+        let made = |ago_us| {
+            let modified_us = now_us - ago_us;
+            age(
+                Some(Newest {
+                    index: 3,
+                    modified_us,
+                }),
+                now_us,
+            )
+        };
+        let interval = Duration::from_secs(24 * 3600);
+        assert_eq!(interval.saturating_sub(made(day / 4)), interval * 3 / 4);
+        assert_eq!(interval.saturating_sub(made(2 * day)), Duration::ZERO);
+        // Two clocks are never the same.
+        assert_eq!(interval.saturating_sub(made(-SLACK_US)), interval);
+        assert_eq!(interval.saturating_sub(made(-day)), Duration::ZERO);
+        assert_eq!(interval.saturating_sub(age(None, now_us)), Duration::ZERO);
     }
 }

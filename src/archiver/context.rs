@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 const SHORTEST: Duration = Duration::from_millis(500);
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(20);
+/// The longest while the server waits for the last of it, which is not for long.
+const LAST: Duration = SHORTEST;
 /// How often a database is looked at that cannot be captured now.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -54,6 +56,14 @@ impl Backoff {
         let random = getrandom::u32().unwrap_or(u32::MAX);
         // Half of it to all of it.
         full / 2 + (full / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+
+    /// The next wait after something that went well for so long: what failed before that does not count any more.
+    pub fn after(&mut self, well: Duration) -> Duration {
+        if well > LONGEST {
+            *self = Backoff::default();
+        }
+        self.next()
     }
 }
 
@@ -145,9 +155,18 @@ impl Context {
             );
             tracing::warn!(database, archive, "archive {reason}");
         }
+        self.pause(backoff.next()).await
+    }
+
+    /// Waits for so long, but not beyond the time at which the server begins to end: it ends once all is archived, and a
+    /// store that is back by then must not miss that.
+    pub async fn pause(&self, wait: Duration) -> Result<(), Stop> {
+        let is_ending = self.primary.is_ending();
+        let wait = if is_ending { wait.min(LAST) } else { wait };
         tokio::select! {
             () = self.cancel.cancelled() => Err(Stop::Ended),
-            () = tokio::time::sleep(backoff.next()) => Ok(()),
+            () = self.primary.ending(), if !is_ending => Ok(()),
+            () = tokio::time::sleep(wait) => Ok(()),
         }
     }
 
@@ -175,6 +194,10 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::{ArchiveOptions, Location};
+    use crate::primary::PrimaryConfig;
+    use std::path::Path;
+    use tokio::time::Instant;
 
     #[test]
     fn waits_grow_to_a_limit() {
@@ -186,5 +209,52 @@ mod tests {
         );
         assert!(waits.iter().all(|wait| *wait <= LONGEST));
         assert!(waits[11] >= LONGEST / 2);
+        assert!(backoff.after(LONGEST) >= LONGEST / 2);
+        let after_a_while = backoff.after(LONGEST + SHORTEST);
+        assert!(after_a_while <= SHORTEST, "{after_a_while:?}");
+        assert!(backoff.next() > SHORTEST / 2);
+    }
+
+    fn context(directory: &Path) -> Context {
+        let config = PrimaryConfig::new("app.db", directory.join("app.db"));
+        let location = Location::Directory(directory.join("archive"));
+        Context {
+            config: ArchiverConfig {
+                options: ArchiveOptions::new(location),
+                take_over: false,
+            },
+            primary: Primary::start(config),
+            state: Arc::new(State::new("app.db", "archive".into())),
+            cancel: CancellationToken::new(),
+            is_beside: false,
+        }
+    }
+
+    /// What waits for the archive at the server's end would else wait until the drain is over.
+    #[tokio::test(start_paused = true)]
+    async fn the_servers_end_is_not_slept_through() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let context = context(directory.path());
+        let begun = Instant::now();
+        let end = async { context.primary.stop() };
+        let (woken, ()) = tokio::join!(context.pause(LONGEST), end);
+        woken.expect("it tries at once");
+        assert!(begun.elapsed() < SHORTEST, "{:?}", begun.elapsed());
+        // From then on it tries often, and not without a pause.
+        let begun = Instant::now();
+        context.pause(LONGEST).await.expect("it tries again");
+        let waited = begun.elapsed();
+        assert!(waited >= LAST && waited < 2 * LAST, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_told_to_end_does_not_wait() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let context = context(directory.path());
+        let begun = Instant::now();
+        let end = async { context.cancel.cancel() };
+        let (woken, ()) = tokio::join!(context.pause(LONGEST), end);
+        assert!(matches!(woken, Err(Stop::Ended)));
+        assert!(begun.elapsed() < SHORTEST, "{:?}", begun.elapsed());
     }
 }

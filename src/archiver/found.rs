@@ -1,6 +1,6 @@
 //! What an archive has of a generation: where a writer goes on. The archive itself tells; nothing is kept beside it.
 
-use crate::archive::{ArchiveError, Key, Object, SegmentDoc, SnapshotDoc, Store};
+use crate::archive::{ArchiveError, GenerationDoc, Key, Object, SegmentDoc, SnapshotDoc, Store};
 use crate::format::commits::CommitRecord;
 use crate::format::position::{Generation, Position};
 use crate::model::StreamStart;
@@ -72,6 +72,12 @@ async fn newest_snapshot(
 impl Found {
     /// Looks at everything from the newest snapshot on.
     pub async fn look(store: &Store, generation: Generation) -> Result<Found, ArchiveError> {
+        if let Some(later) = later_history(store, generation).await? {
+            return Ok(Found {
+                unclear: Some(format!("another owner of the archive began {later} since")),
+                ..Found::default()
+            });
+        }
         let snapshot = newest_snapshot(store, generation).await?;
         let from = snapshot.map_or(0, |snapshot| snapshot.index);
         let list = async |prefix: String| {
@@ -166,6 +172,32 @@ impl Found {
             resume_only: false,
         }
     }
+}
+
+/// A generation that a later owner began than this one's. It stands behind this one for good: what went on here would be in no
+/// newest state. So it is when an archive is taken back, or a machine was set back to an earlier state.
+async fn later_history(
+    store: &Store,
+    generation: Generation,
+) -> Result<Option<Generation>, ArchiveError> {
+    let Some(own) = owner_of(store, generation).await? else {
+        return Ok(None);
+    };
+    for other in store.generations().await? {
+        let epoch = owner_of(store, other).await?;
+        if epoch.is_some_and(|epoch| epoch > own) {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
+}
+
+/// The epoch in which a generation began. A document that cannot be read tells nothing.
+async fn owner_of(store: &Store, generation: Generation) -> Result<Option<u64>, ArchiveError> {
+    let generation = generation.into();
+    let bytes = store.get(Key::GenerationDoc { generation }).await?;
+    let doc = bytes.and_then(|bytes| GenerationDoc::parse(&bytes).ok());
+    Ok(doc.map(|doc| doc.epoch))
 }
 
 /// The document of a segment, if there is one; or why nothing can be told.

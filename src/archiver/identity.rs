@@ -27,24 +27,29 @@ pub fn of(directory: &Path) -> Result<String, DiskError> {
     );
     let id = format!("{high:016x}{low:016x}");
     let temporary = directory.join(format!("{FILE}.{low:016x}.tmp"));
-    let file = File::create_within("archive-id.write", &temporary)?;
+    let made = make(directory, &temporary, &id);
+    if made.is_err() {
+        // It is tried again with another name: on a full disk there would be more and more of them. Why it failed is told, not
+        // why this does.
+        let _ = disk::remove_file("archive-id.remove", &temporary);
+    }
+    match made {
+        // Another archive of the same database may make one just now: the first counts.
+        Err(error) if error.is_there_already() => match read(&path)? {
+            Some(id) => Ok(id),
+            None => Err(unreadable(path)),
+        },
+        Err(error) => Err(error),
+        Ok(()) => Ok(id),
+    }
+}
+
+fn make(directory: &Path, temporary: &Path, id: &str) -> Result<(), DiskError> {
+    let file = File::create_within("archive-id.write", temporary)?;
     file.write_all_at("archive-id.write", format!("{id}\n").as_bytes(), 0)?;
     file.sync_data("archive-id.sync")?;
-    // Another archive of the same database may make one just now: the first counts.
-    match disk::rename_new("archive-id.rename", &temporary, &path) {
-        Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
-            disk::remove_file("archive-id.remove", &temporary)?;
-            match read(&path)? {
-                Some(id) => Ok(id),
-                None => Err(unreadable(path)),
-            }
-        }
-        Err(error) => Err(error),
-        Ok(()) => {
-            disk::sync_dir("archive-id.rename", directory)?;
-            Ok(id)
-        }
-    }
+    disk::rename_new("archive-id.rename", temporary, &directory.join(FILE))?;
+    disk::sync_dir("archive-id.rename", directory)
 }
 
 fn read(path: &Path) -> Result<Option<String>, DiskError> {
@@ -70,6 +75,22 @@ fn unreadable(path: PathBuf) -> DiskError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::fault::{Plan, with_plan};
+
+    #[test]
+    fn what_could_not_be_made_leaves_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for op in ["archive-id.write", "archive-id.sync", "archive-id.rename"] {
+            let plan = Plan::parse(&format!("{op}=enospc")).expect("a plan");
+            let (made, _) = with_plan(plan, || of(directory.path()));
+            assert!(made.expect_err("the disk is full").is_full(), "{op}");
+            let names = disk::list("test.list", directory.path()).expect("a list");
+            // A name may be there without being durable.
+            let left: Vec<_> = names.iter().filter(|name| *name != FILE).collect();
+            assert!(left.is_empty(), "{op}: {left:?}");
+        }
+        of(directory.path()).expect("there is space again");
+    }
 
     #[test]
     fn it_is_made_once_and_never_guessed() {

@@ -9,11 +9,13 @@
 //! read stays in the shadow WAL within its size. `found` tells from the archive alone where to go on; `session` is one
 //! attachment to the database; `context` is how failures are met.
 
+mod bare;
 mod batch;
 mod beside;
 mod context;
 mod found;
 mod gap;
+mod hold;
 mod identity;
 mod retention;
 mod session;
@@ -27,11 +29,13 @@ use crate::archive::{ArchiveOptions, Claim, DOC_VERSION, OwnerDoc, Store};
 use crate::model::{ArchiveStatus, DatabaseState, clock_us};
 use crate::primary::{Kept, Primary};
 use context::{Backoff, Context, Stop};
-use session::Writer;
+use hold::Hold;
+use session::{Ascending, Writer};
 use snapshot::Scratch;
 use state::State;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What one archiver is told.
@@ -159,14 +163,32 @@ async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
             break claim;
         }
     };
+    match store.sweep().await {
+        Ok(0) => {}
+        Ok(gone) => {
+            tracing::info!(%location, "archive: {gone} halves of objects removed, which a kill left")
+        }
+        // They are in nobody's way.
+        Err(error) => tracing::warn!(%location, "archive: {error}"),
+    }
+    let mut tries = context.tries();
+    let written_us = loop {
+        if let Some(written_us) = tries.run(retention::written_us(&store)).await? {
+            break written_us;
+        }
+    };
+    let hold = Hold::new(written_us, clock_us(), Instant::now());
     let writer = Writer {
         ctx: Arc::clone(context),
         store,
         claim,
         kept,
+        hold: Arc::new(Mutex::new(hold)),
+        begun: Ascending::new(),
     };
     let mut backoff = Backoff::default();
     loop {
+        let begun = Instant::now();
         match writer.session().await {
             // The log ended for the server's end, or something begins anew.
             Ok(()) if context.primary.is_ending() => return Ok(()),
@@ -175,10 +197,7 @@ async fn archive(context: &Arc<Context>, kept: Kept) -> Result<(), Stop> {
             Err(stop) => {
                 let reason = format!("begins again: {stop}");
                 context.state.set(DatabaseState::Starting, &reason);
-                tokio::select! {
-                    () = context.cancel.cancelled() => return Err(Stop::Ended),
-                    () = tokio::time::sleep(backoff.next()) => {}
-                }
+                context.pause(backoff.after(begun.elapsed())).await?;
             }
         }
     }

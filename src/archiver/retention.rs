@@ -26,27 +26,108 @@ const BATCH: usize = 1000;
 /// Snapshots by generation and index.
 type Snapshots = BTreeSet<(GenerationKey, u64)>;
 
+/// When a snapshot was made; whether it is of the current generation; its index; its generation. The newest is the largest.
+type Made = (i64, bool, u64, GenerationKey);
+
+/// When each snapshot was made, by a clock that may have been wrong, as far as their order shows it: one from a time that is
+/// still to come is no younger than what was made after it, and none is older than what was made before it.
+fn made(objects: &[Object], current: GenerationKey, now_us: i64) -> Vec<Made> {
+    let mut of: BTreeMap<GenerationKey, BTreeMap<u64, i64>> = BTreeMap::new();
+    for object in objects {
+        if let Key::Snapshot { generation, index } = object.key {
+            let times = of.entry(generation).or_default();
+            times.insert(index, object.modified_us);
+        }
+    }
+    let mut newest = of.remove(&current).unwrap_or_default();
+    // All others were made before the current generation began.
+    let begun_us = cut(&mut newest, now_us, now_us);
+    let mut before_us = i64::MIN;
+    let mut made = Vec::new();
+    for (generation, mut times) in of {
+        cut(&mut times, begun_us, now_us);
+        let ended_us = raise(&mut times, i64::MIN);
+        before_us = before_us.max(ended_us);
+        made.extend(
+            times
+                .iter()
+                .map(|(index, us)| (*us, false, *index, generation)),
+        );
+    }
+    raise(&mut newest, before_us);
+    made.extend(
+        newest
+            .iter()
+            .map(|(index, us)| (*us, true, *index, current)),
+    );
+    made.sort_unstable();
+    made
+}
+
+/// Takes what is to come for as old as what follows it; the first one's time.
+fn cut(times: &mut BTreeMap<u64, i64>, mut after_us: i64, now_us: i64) -> i64 {
+    for us in times.values_mut().rev() {
+        if *us > now_us {
+            *us = after_us;
+        }
+        after_us = *us;
+    }
+    after_us
+}
+
+/// Makes the times ascend; the last one.
+fn raise(times: &mut BTreeMap<u64, i64>, mut before_us: i64) -> i64 {
+    for us in times.values_mut() {
+        *us = before_us.max(*us);
+        before_us = *us;
+    }
+    before_us
+}
+
 /// Which snapshots stay. `objects` may hold other things.
-fn kept(objects: &[Object], limits: Limits, now_us: i64) -> Snapshots {
-    let mut snapshots: Vec<_> = objects
-        .iter()
-        .filter_map(|object| match object.key {
-            Key::Snapshot { generation, index } => Some((object.modified_us, index, generation)),
-            _ => None,
-        })
-        .collect();
-    snapshots.sort_unstable();
+fn kept(objects: &[Object], current: GenerationKey, limits: Limits, now_us: i64) -> Snapshots {
     let age_us = i64::try_from(limits.age.as_micros()).unwrap_or(i64::MAX);
     let mut is_covered = false;
-    let newest_first = snapshots.into_iter().rev().enumerate();
-    let kept = newest_first.filter(|(rank, (modified_us, ..))| {
-        let is_young = now_us.saturating_sub(*modified_us) <= age_us;
+    let newest_first = made(objects, current, now_us).into_iter().rev().enumerate();
+    let kept = newest_first.filter(|(rank, (made_us, ..))| {
+        let is_young = now_us.saturating_sub(*made_us) <= age_us;
         // The first one that is older covers the beginning of the kept time.
         let covers = !is_young && !std::mem::replace(&mut is_covered, !is_young);
         is_young || covers || *rank < limits.count.max(1)
     });
-    kept.map(|(_, (_, index, generation))| (generation, index))
+    kept.map(|(_, (_, _, index, generation))| (generation, index))
         .collect()
+}
+
+/// Removes while the archive is the owner's. What there is to remove may take hours, and who took the archive over meanwhile may
+/// keep more.
+struct Owner<'a, R> {
+    store: &'a Store,
+    claim: &'a Claim,
+    with: &'a R,
+}
+
+impl<R: Remove> Remove for Owner<'_, R> {
+    async fn remove(&self, keys: &[Key]) -> Result<(), ArchiveError> {
+        self.claim.check(self.store).await?;
+        self.with.remove(keys).await
+    }
+}
+
+/// When the newest snapshot was written, whatever its generation: the archive knows this time.
+pub async fn written_us(store: &Store) -> Result<Option<i64>, ArchiveError> {
+    let generations = store.generations().await?;
+    let snapshots = snapshots(store, &generations).await?;
+    Ok(snapshots.iter().map(|object| object.modified_us).max())
+}
+
+async fn snapshots(store: &Store, generations: &[Generation]) -> Result<Vec<Object>, ArchiveError> {
+    let mut snapshots = Vec::new();
+    for generation in generations {
+        let prefix = format!("{}/snapshots", Key::prefix(*generation));
+        snapshots.extend(store.list(&prefix).await?);
+    }
+    Ok(snapshots)
 }
 
 /// Removes objects: the store, or what a test puts in its place.
@@ -61,7 +142,8 @@ impl Remove for Store {
     }
 }
 
-/// Removes what is needless. `current` is the generation that is written: without a snapshot of it nothing goes.
+/// Removes what is needless. `current` is the generation that is written: without a snapshot of it nothing goes. `now_us` is
+/// of [`super::hold`]: a clock may be wrong.
 pub async fn run(
     store: &Store,
     claim: &Claim,
@@ -71,14 +153,11 @@ pub async fn run(
     with: &impl Remove,
 ) -> Result<usize, ArchiveError> {
     claim.check(store).await?;
-    let generations = store.generations().await?;
-    let mut snapshots = Vec::new();
-    for generation in &generations {
-        let prefix = format!("{}/snapshots", Key::prefix(*generation));
-        snapshots.extend(store.list(&prefix).await?);
-    }
-    let kept = kept(&snapshots, limits, now_us);
+    let with = &Owner { store, claim, with };
+    let generations = store.all_generations().await?;
+    let mut snapshots = snapshots(store, &generations).await?;
     let current = GenerationKey::from(current);
+    let kept = kept(&snapshots, current, limits, now_us);
     if !kept.iter().any(|(generation, _)| *generation == current) {
         return Ok(0);
     }

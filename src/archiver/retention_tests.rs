@@ -24,6 +24,16 @@ fn limits(days: u64, count: usize) -> Limits {
     }
 }
 
+fn owner(id: &str) -> OwnerDoc {
+    OwnerDoc {
+        version: DOC_VERSION,
+        id: id.into(),
+        server: "host".into(),
+        database: "app.db".into(),
+        since_us: 0,
+    }
+}
+
 fn now_us() -> i64 {
     crate::model::clock_us()
 }
@@ -33,14 +43,9 @@ impl Archive {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().join("archive");
         let store = Store::create(&Location::Directory(root.clone())).expect("a store");
-        let me = OwnerDoc {
-            version: DOC_VERSION,
-            id: "me".into(),
-            server: "host".into(),
-            database: "app.db".into(),
-            since_us: 0,
-        };
-        let claim = Claim::take(&store, &me, false).await.expect("free");
+        let claim = Claim::take(&store, &owner("me"), false)
+            .await
+            .expect("free");
         Archive {
             _directory: directory,
             root,
@@ -60,6 +65,17 @@ impl Archive {
             let then = SystemTime::now() - Duration::from_secs(days * DAY);
             file.set_modified(then).expect("a time");
         }
+    }
+
+    /// Written while the clock was so many days ahead.
+    async fn put_ahead(&self, key: Key, days: u64) {
+        self.put(key, 0).await;
+        let file = File::options()
+            .write(true)
+            .open(self.root.join(key.to_string()))
+            .expect("an object");
+        let then = SystemTime::now() + Duration::from_secs(days * DAY);
+        file.set_modified(then).expect("a time");
     }
 
     /// An old generation with snapshots of 20 and 16 days, the current one with 12, 9, 5 and 1; the log is whole.
@@ -218,20 +234,43 @@ async fn without_a_snapshot_of_the_current_generation_nothing_goes() {
 #[tokio::test]
 async fn an_archive_that_is_anothers_is_left_alone() {
     let archive = Archive::filled().await;
-    let other = OwnerDoc {
-        version: DOC_VERSION,
-        id: "other".into(),
-        server: "host".into(),
-        database: "app.db".into(),
-        since_us: 0,
-    };
-    Claim::take(&archive.store, &other, true)
+    Claim::take(&archive.store, &owner("other"), true)
         .await
         .expect("taken");
     let before = archive.all().await;
     let refused = archive.run(limits(0, 1), &archive.store).await;
     assert!(matches!(refused, Err(ArchiveError::Owned { .. })));
     assert_eq!(archive.all().await, before);
+}
+
+/// Another owner comes after so many removals.
+struct Overtaken<'a> {
+    store: &'a Store,
+    left: AtomicUsize,
+}
+
+impl Remove for Overtaken<'_> {
+    async fn remove(&self, keys: &[Key]) -> Result<(), ArchiveError> {
+        self.store.delete_all(keys).await?;
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            Claim::take(self.store, &owner("other"), true).await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_overtaken_removes_nothing_more() {
+    for left in 1..6 {
+        let archive = Archive::filled().await;
+        let with = Overtaken {
+            store: &archive.store,
+            left: AtomicUsize::new(left),
+        };
+        let overtaken = archive.run(limits(7, 1), &with).await;
+        assert!(matches!(overtaken, Err(ArchiveError::Owned { .. })));
+        assert_eq!(with.left.into_inner(), 0, "after {left}");
+    }
 }
 
 /// One removal in each run: the state after each is what a crash there would leave.
@@ -258,6 +297,88 @@ async fn wherever_it_ends_what_is_kept_is_whole_and_the_next_run_does_the_rest()
     }
     assert_eq!(archive.all().await, expected);
     assert!(steps > 50, "only {steps} removals were tried");
+}
+
+#[tokio::test]
+async fn what_was_written_while_the_clock_was_ahead_is_as_old_as_what_follows() {
+    let archive = Archive::filled().await;
+    archive.put_ahead(Key::snapshot(OLD, 5), 300).await;
+    archive.put_ahead(Key::snapshot(CURRENT, 3), 300).await;
+    let gone = archive.run(limits(3, 2), &archive.store).await;
+    assert!(gone.expect("done") > 0);
+    let c = CURRENT.0;
+    // Of one day, and of five, which covers the third: nothing stays for those 300 days.
+    assert_eq!(archive.snapshots().await, [(c, 6), (c, 9)]);
+    // The last one may be such a one: it stays, and is one of the count.
+    archive.put_ahead(Key::snapshot(CURRENT, 11), 300).await;
+    archive
+        .run(limits(0, 1), &archive.store)
+        .await
+        .expect("done");
+    let kept = archive.snapshots().await;
+    assert!(
+        kept.contains(&(c, 11)) && kept.contains(&(c, 9)),
+        "{kept:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_written_while_the_clock_was_behind_is_no_older_than_what_was_there() {
+    let archive = Archive::filled().await;
+    // As after a start without a clock of its own: 1970.
+    archive.put(Key::snapshot(CURRENT, 6), 19_000).await;
+    archive
+        .run(limits(10, 1), &archive.store)
+        .await
+        .expect("done");
+    let c = CURRENT.0;
+    let kept = [(c, 0), (c, 3), (c, 6), (c, 9)];
+    assert_eq!(archive.snapshots().await, kept);
+    archive.assert_restorable(&kept, "after it").await;
+    // So is the first one of a generation that was begun then.
+    let archive = Archive::filled().await;
+    archive.put(Key::snapshot(OLD, 5), 1).await;
+    for index in [0, 3, 6, 9] {
+        let key = Key::snapshot(CURRENT, index);
+        archive.put(key, 19_000).await;
+    }
+    archive
+        .run(limits(3, 1), &archive.store)
+        .await
+        .expect("done");
+    let kept = archive.snapshots().await;
+    for index in [0, 3, 6, 9] {
+        assert!(kept.contains(&(c, index)), "{kept:?}");
+    }
+}
+
+/// A clock that jumps a year forward while walcast runs, or before it starts.
+#[tokio::test]
+async fn a_clock_that_jumped_forward_makes_nothing_old() {
+    use crate::archiver::hold::Hold;
+    use tokio::time::Instant;
+    let archive = Archive::filled().await;
+    let limits = limits(30, 1);
+    archive.run(limits, &archive.store).await.expect("done");
+    let before = archive.all().await;
+    let (now, year_us) = (Instant::now(), 366 * DAY as i64 * 1_000_000);
+    let written_us = written_us(&archive.store).await.expect("a list");
+    let written_us = written_us.expect("a snapshot");
+    let started = Hold::new(Some(written_us), now_us() + year_us, now);
+    let running = Hold::new(Some(written_us), now_us(), now);
+    for mut hold in [started, running] {
+        let later_us = hold.now_us(now_us() + year_us, now, limits.age);
+        let gone = run(
+            &archive.store,
+            &archive.claim,
+            CURRENT,
+            limits,
+            later_us,
+            &archive.store,
+        );
+        assert_eq!(gone.await.expect("done"), 0);
+        assert_eq!(archive.all().await, before);
+    }
 }
 
 /// The largest number of names that were removed at once.

@@ -5,12 +5,14 @@ use super::beside::{Beside, Done};
 use super::context::{Context, Stop};
 use super::found::Found;
 use super::gap;
+use super::hold::Hold;
 use crate::archive::{Claim, DOC_VERSION, GenerationDoc, Key, Store};
 use crate::format::lz4;
 use crate::format::position::{Generation, Position};
 use crate::model::{DatabaseState, Follows, Message, clock_us};
 use crate::primary::{Kept, LogFrom, StreamHandle};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,6 +30,31 @@ pub struct Writer {
     pub claim: Claim,
     /// Keeps the log until it is archived.
     pub kept: Kept,
+    /// Knows a clock that jumped.
+    pub hold: Arc<Mutex<Hold>>,
+    /// When its last generation began.
+    pub begun: Ascending,
+}
+
+/// Times that ascend whatever the clock does. By them the generations of one owner are in order: were a clock put back between
+/// two, a restore would take the older one for the newest.
+#[derive(Debug)]
+pub struct Ascending(AtomicI64);
+
+impl Ascending {
+    /// Nothing has begun.
+    pub fn new() -> Ascending {
+        Ascending(AtomicI64::new(i64::MIN))
+    }
+
+    /// The time for what begins now.
+    fn at(&self, clock_us: i64) -> i64 {
+        let last = self.0.fetch_max(clock_us, Relaxed);
+        match last < clock_us {
+            true => clock_us,
+            false => self.0.fetch_add(1, Relaxed) + 1,
+        }
+    }
 }
 
 struct Session<'a> {
@@ -45,7 +72,7 @@ impl Writer {
         let tip = ctx.point().await?;
         let generation = tip.position.generation;
         let mut tries = ctx.tries();
-        let found = loop {
+        let mut found = loop {
             if let Some(found) = tries.run(Found::look(&self.store, generation)).await? {
                 break found;
             }
@@ -65,6 +92,14 @@ impl Writer {
                 return self.renew(generation, &what).await;
             }
             _ => {}
+        }
+        if from.follows != Follows::Resume {
+            let mut tries = ctx.tries();
+            while tries
+                .run(found.keep_bare(&self.store, &self.claim))
+                .await?
+                .is_none()
+            {}
         }
         let is_whole = self.prepare(&found, &from).await?;
         let newest = found.snapshot;
@@ -95,7 +130,7 @@ impl Writer {
         let created = GenerationDoc {
             version: DOC_VERSION,
             page_size: from.page_size,
-            created_us: clock_us(),
+            created_us: self.begun.at(clock_us()),
             fork: from.fork,
             epoch: self.claim.epoch,
         };
@@ -293,5 +328,17 @@ impl Session<'_> {
             self.archived.send_replace(end);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_later_has_a_later_time() {
+        let begun = Ascending::new();
+        let times = [50, 51, 51, 7, 8, 60].map(|clock_us| begun.at(clock_us));
+        assert_eq!(times, [50, 51, 52, 53, 54, 60]);
     }
 }

@@ -13,7 +13,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context as Waker, Poll};
 use std::time::Instant;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -26,14 +26,21 @@ const PIECE: usize = 1 << 20;
 const QUEUE: usize = 4;
 /// Whose pages are like this has no readers but its owner.
 const PRIVATE: u32 = 0o600;
+/// How the names of scratch directories end.
+const END: &str = ".tmp";
 
 /// A directory for the scratch file, which goes with it.
 pub struct Scratch(PathBuf);
 
+/// One for each use. What was given up may still have its file in hand for a while, and then removes its own directory, not
+/// that of what came after it.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 impl Scratch {
-    /// Made anew: what a killed run left goes.
+    /// Made anew.
     pub fn new(database: &Path, archive: &str) -> disk::Result<Scratch> {
-        let path = Scratch::of(database, archive);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = database.join(format!("{}-{number:x}{END}", Scratch::begin(archive)));
         disk::remove_dir_all("archive.scratch", &path)?;
         disk::create_dirs_within("archive.scratch", database, &path)?;
         Ok(Scratch(path))
@@ -46,12 +53,18 @@ impl Scratch {
 
     /// Removes what a killed run left.
     pub fn clear(database: &Path, archive: &str) -> disk::Result<()> {
-        disk::remove_dir_all("archive.scratch", &Scratch::of(database, archive))
+        let begin = Scratch::begin(archive);
+        for name in disk::list("archive.scratch", database)? {
+            if name.starts_with(&begin) && name.ends_with(END) {
+                disk::remove_dir_all("archive.scratch", &database.join(name))?;
+            }
+        }
+        Ok(())
     }
 
-    /// One for each archive: two may take a snapshot at a time.
-    fn of(database: &Path, archive: &str) -> PathBuf {
-        database.join(format!("archive-{:016x}.tmp", xxh3_64(archive.as_bytes())))
+    /// How the names begin: two archives may take a snapshot at a time.
+    fn begin(archive: &str) -> String {
+        format!("archive-{:016x}", xxh3_64(archive.as_bytes()))
     }
 }
 
@@ -102,6 +115,8 @@ pub async fn archive(
         time_us: point.time_us,
         taken_us: clock_us(),
     };
+    // Of a file that cannot be read there is no use in trying again: another snapshot is taken.
+    let file = Arc::new(File::open_read("archive.snapshot-read", &file)?);
     let mut tries = ctx.tries();
     let is_put = AtomicBool::new(false);
     let written = loop {
@@ -115,7 +130,8 @@ pub async fn archive(
                 ctx.state
                     .beside(&format!("writes the snapshot at {position}"));
                 let counted = Arc::clone(&ctx.state.meters);
-                let packed = Packed::of(&file, move |bytes| counted.uploaded_bytes.add(bytes))?;
+                let count = move |bytes| counted.uploaded_bytes.add(bytes);
+                let packed = Packed::of(Arc::clone(&file), count);
                 store.put_stream(key, packed).await?;
                 is_put.store(true, Ordering::Relaxed);
             }
@@ -200,8 +216,7 @@ struct Packed {
 }
 
 impl Packed {
-    fn of(path: &Path, count: impl Fn(u64) + Send + 'static) -> Result<Packed, ArchiveError> {
-        let file = File::open_read("archive.snapshot-read", path)?;
+    fn of(file: Arc<File>, count: impl Fn(u64) + Send + 'static) -> Packed {
         let (send, pieces) = mpsc::channel(QUEUE);
         tokio::task::spawn_blocking(move || {
             let sender = Sender {
@@ -213,10 +228,10 @@ impl Packed {
                 let _ = send.blocking_send(Err(error));
             }
         });
-        Ok(Packed {
+        Packed {
             pieces,
             piece: Bytes::new(),
-        })
+        }
     }
 }
 
@@ -287,6 +302,28 @@ mod tests {
     use super::*;
     use tokio::io::AsyncReadExt as _;
 
+    fn opened(path: &Path) -> Arc<File> {
+        Arc::new(File::open_read("test.open", path).expect("open"))
+    }
+
+    #[test]
+    fn a_scratch_directory_goes_alone_and_what_a_kill_left_goes_at_the_next_start() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (database, archive) = (directory.path(), "/backup/app");
+        let given_up = Scratch::new(database, archive).expect("made");
+        let next = Scratch::new(database, archive).expect("made");
+        std::fs::write(next.path().join("seed.tmp"), "pages").expect("written");
+        drop(given_up);
+        assert!(next.path().join("seed.tmp").exists(), "it is another's");
+        let others = Scratch::new(database, "/backup/other").expect("made");
+        std::mem::forget(next);
+        std::fs::create_dir(database.join("generations")).expect("made");
+        Scratch::clear(database, archive).expect("cleared");
+        let names = disk::list("test.list", database).expect("a list");
+        let own = others.path().file_name().expect("a name").to_string_lossy();
+        assert_eq!(names, [&*own, "generations"]);
+    }
+
     #[tokio::test]
     async fn a_file_is_packed_as_one_frame_with_its_length_and_a_checksum() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -294,8 +331,7 @@ mod tests {
         let content: Vec<u8> = (0..5_000_000_u32).map(|i| (i >> 7) as u8).collect();
         std::fs::write(&path, &content).expect("written");
         let (count, mut counted) = mpsc::unbounded_channel();
-        let mut packed =
-            Packed::of(&path, move |n| count.send(n).unwrap_or_default()).expect("open");
+        let mut packed = Packed::of(opened(&path), move |n| count.send(n).unwrap_or_default());
         let mut bytes = Vec::new();
         packed.read_to_end(&mut bytes).await.expect("packed");
         let mut out = Vec::new();
@@ -317,7 +353,7 @@ mod tests {
             .collect();
         std::fs::write(&path, &random).expect("written");
         let (count, mut counted) = mpsc::unbounded_channel();
-        let packed = Packed::of(&path, move |n| count.send(n).unwrap_or_default()).expect("open");
+        let packed = Packed::of(opened(&path), move |n| count.send(n).unwrap_or_default());
         drop(packed);
         // The channel ends when the thread does.
         while counted.recv().await.is_some() {}

@@ -2,9 +2,12 @@
 
 use super::found::Found;
 use super::gap;
-use crate::archive::{DOC_VERSION, Key, Location, SegmentDoc, SnapshotDoc, Store};
+use crate::archive::{
+    Claim, DOC_VERSION, GenerationDoc, Key, Location, OwnerDoc, SegmentDoc, SnapshotDoc, Store,
+};
 use crate::format::commits::CommitRecord;
 use crate::format::dbsum::DbSum;
+use crate::format::lz4;
 use crate::format::position::{Generation, Position};
 use crate::format::wal::Cksum;
 use tempfile::TempDir;
@@ -79,6 +82,35 @@ impl Archive {
         self.store.put(key, vec![1]).await.expect("written");
         let key = key.doc().expect("it has one");
         self.store.put(key, doc.encode()).await.expect("written");
+    }
+
+    /// A generation that the owner of an epoch began.
+    async fn begun(&self, generation: Generation, epoch: u64) {
+        let doc = GenerationDoc {
+            version: DOC_VERSION,
+            page_size: 4096,
+            created_us: 1,
+            fork: None,
+            epoch,
+        };
+        let key = Key::GenerationDoc {
+            generation: generation.into(),
+        };
+        self.store.put(key, doc.encode()).await.expect("written");
+        let key = Key::wal(generation, 0, 0);
+        self.store.put(key, vec![1]).await.expect("written");
+    }
+
+    async fn claim(&self) -> Claim {
+        let me = OwnerDoc {
+            version: DOC_VERSION,
+            id: "me".into(),
+            server: "host".into(),
+            database: "app.db".into(),
+            since_us: 0,
+        };
+        let claim = Claim::take(&self.store, &me, false).await;
+        claim.expect("free")
     }
 
     async fn look(&self) -> Found {
@@ -176,6 +208,57 @@ async fn one_newest_segment_may_be_without_its_document_and_no_other() {
     assert!(what.contains("is missing"), "{what}");
 }
 
+/// Frames of a log, packed; the last one ends a transaction, or none does.
+fn packed(frames: u64, is_committed: bool) -> Vec<u8> {
+    let mut content = vec![0; (frames * FRAME) as usize];
+    if is_committed {
+        let last = content.len() - FRAME as usize;
+        content[last + 4..last + 8].copy_from_slice(&3_u32.to_be_bytes());
+        content[last + 16..last + 24].copy_from_slice(&[7; 8]);
+    }
+    let mut packed = Vec::new();
+    lz4::compress(&content, &mut packed).expect("packed");
+    packed
+}
+
+#[tokio::test]
+async fn a_segment_that_the_primary_has_no_more_gets_its_document() {
+    let archive = Archive::new();
+    let claim = archive.claim().await;
+    archive.segment(0, 0, 2, true, true).await;
+    archive.snapshot(0, 2).await;
+    let key = Key::wal(GENERATION, 0, offset(2));
+    // One that holds no commit is nothing to go on from, nor is one elsewhere, or one that is damaged.
+    let elsewhere = Key::wal(GENERATION, 0, offset(3));
+    for (key, bytes) in [
+        (key, packed(3, false)),
+        (key, vec![1; 50]),
+        (elsewhere, packed(3, true)),
+    ] {
+        archive.store.put(key, bytes).await.expect("written");
+        let mut found = archive.look().await;
+        let kept = found.keep_bare(&archive.store, &claim).await;
+        kept.expect("looked at");
+        assert_eq!((last(&found), found.bare), (Some(at(0, 2)), Some(key)));
+        archive.store.delete(key).await.expect("removed");
+    }
+    archive
+        .store
+        .put(key, packed(3, true))
+        .await
+        .expect("written");
+    let mut found = archive.look().await;
+    let kept = found.keep_bare(&archive.store, &claim).await;
+    kept.expect("kept");
+    assert_eq!((last(&found), found.bare), (Some(at(0, 5)), None));
+    let found = archive.look().await;
+    assert!(found.whole && found.bare.is_none());
+    let start = found.start("app.db");
+    let cksum = Cksum(0x0707_0707, 0x0707_0707);
+    assert_eq!(start.position, Some(at(0, 5)));
+    assert_eq!((start.dbsum, start.frame_cksum), (None, Some(cksum)));
+}
+
 #[tokio::test]
 async fn a_damaged_document_is_named() {
     let archive = Archive::new();
@@ -184,6 +267,25 @@ async fn a_damaged_document_is_named() {
     archive.store.put(key, vec![1; 60]).await.expect("written");
     let what = archive.look().await.unclear.expect("it is damaged");
     assert!(what.contains(".commits"), "{what}");
+}
+
+#[tokio::test]
+async fn a_history_behind_which_another_owner_began_one_does_not_go_on() {
+    let archive = Archive::new();
+    archive.begun(GENERATION, 3).await;
+    archive.segment(0, 0, 2, true, true).await;
+    archive.begun(Generation(1), 2).await;
+    archive.begun(Generation(2), 3).await;
+    assert_eq!(archive.look().await.unclear, None);
+    archive.begun(Generation(10), 4).await;
+    let what = archive.look().await.unclear.expect("it is behind");
+    assert!(what.contains("000000000000000a"), "{what}");
+    // One that is not there yet begins behind all others.
+    let key = Key::GenerationDoc {
+        generation: GENERATION.into(),
+    };
+    archive.store.delete(key).await.expect("removed");
+    assert_eq!(archive.look().await.unclear, None);
 }
 
 #[tokio::test]

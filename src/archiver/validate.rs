@@ -4,7 +4,7 @@
 use super::context::{Context, Stop};
 use super::snapshot::Scratch;
 use crate::archive::{ArchiveError, Store};
-use crate::format::position::Position;
+use crate::format::position::{Generation, Position};
 use crate::restore::{Options, RestoreError, Source, Target, restore};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +14,38 @@ use tokio::runtime::Handle;
 const PARALLELISM: usize = 2;
 
 /// What was found.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     /// All is well up to here.
     Sound(Position),
     /// Something is missing or damaged.
     Damaged(String),
+}
+
+/// What the archive must have.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// The history.
+    pub generation: Generation,
+    /// Up to here, if it is known.
+    pub archived: Option<Position>,
+}
+
+impl Due {
+    /// Where an end is missing with its document, all that is left is sound, and nothing in it shows that it is not all.
+    fn judge(self, got: Position) -> Found {
+        let is_reached = |at: Position| (got.index, got.offset) >= (at.index, at.offset);
+        if got.generation != self.generation {
+            let what = format!("its newest state is {got}, of another history");
+            return Found::Damaged(what);
+        }
+        match self.archived.filter(|at| at.generation == got.generation) {
+            Some(at) if !is_reached(at) => {
+                Found::Damaged(format!("it ends at {got}, and had {at}"))
+            }
+            _ => Found::Sound(got),
+        }
+    }
 }
 
 /// Sets it when it goes, so that a thread ends with the task that waits for it.
@@ -32,7 +58,7 @@ impl Drop for Cancel {
 }
 
 /// Restores the newest state. What the store itself says is an error, to be tried again.
-pub async fn validate(ctx: &Arc<Context>, store: &Store) -> Result<Found, Stop> {
+pub async fn validate(ctx: &Arc<Context>, store: &Store, due: Due) -> Result<Found, Stop> {
     let scratch = Scratch::new(
         ctx.primary.directory(),
         &ctx.config.options.location.to_string(),
@@ -59,12 +85,55 @@ pub async fn validate(ctx: &Arc<Context>, store: &Store) -> Result<Found, Stop> 
         outcome = work => outcome.map_err(|error| Stop::Log(error.to_string()))?,
     };
     match outcome {
-        Ok(outcome) => Ok(Found::Sound(outcome.restored.position)),
+        Ok(outcome) => Ok(due.judge(outcome.restored.position)),
         Err(RestoreError::Cancelled) => Err(Stop::Ended),
         Err(RestoreError::Disk(error)) => Err(error.into()),
         Err(RestoreError::Archive(error @ ArchiveError::Store { .. })) => {
             Err(Stop::Log(error.to_string()))
         }
         Err(error) => Ok(Found::Damaged(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_archived_must_be_there() {
+        let at = |generation, index, offset| Position {
+            generation: Generation(generation),
+            index,
+            offset,
+        };
+        let judge = |archived, got| {
+            let generation = Generation(7);
+            Due {
+                generation,
+                archived,
+            }
+            .judge(got)
+        };
+        for (archived, got) in [
+            (None, at(7, 0, 0)),
+            (Some(at(7, 2, 500)), at(7, 2, 500)),
+            // Written while it was read.
+            (Some(at(7, 2, 500)), at(7, 3, 100)),
+            // Of this history nothing but a snapshot was written yet.
+            (Some(at(6, 9, 500)), at(7, 0, 0)),
+        ] {
+            assert_eq!(judge(archived, got), Found::Sound(got));
+        }
+        for (archived, got, what) in [
+            (Some(at(7, 2, 500)), at(7, 2, 400), "it ends at"),
+            (Some(at(7, 2, 500)), at(7, 1, 900), "it ends at"),
+            (Some(at(7, 2, 500)), at(6, 2, 500), "another history"),
+            (None, at(6, 2, 500), "another history"),
+        ] {
+            let Found::Damaged(why) = judge(archived, got) else {
+                panic!("{got} is not enough");
+            };
+            assert!(why.contains(what), "{why}");
+        }
     }
 }

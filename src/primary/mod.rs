@@ -254,6 +254,11 @@ impl Primary {
         self.shared.is_draining() || self.shared.is_stopping()
     }
 
+    /// Waits until [`Primary::is_ending`].
+    pub async fn ending(&self) {
+        self.shared.ending.cancelled().await;
+    }
+
     /// Takes a replica's report. A report for a stream that is not open is an error and changes nothing.
     pub fn progress(&self, progress: Progress) -> Result<(), PrimaryError> {
         self.shared.replicas.progress(&progress)

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// An answer that a caller waits for.
 pub type Reply<T> = oneshot::Sender<Result<T, PrimaryError>>;
@@ -99,6 +100,8 @@ pub struct Shared {
     reading: Mutex<Option<(LongWork, String)>>,
     stopping: AtomicBool,
     draining: Mutex<Option<Option<Position>>>,
+    /// Cancelled once no new stream may begin.
+    pub ending: CancellationToken,
     /// The database file; see [`SnapshotStart::file`].
     pub raw: Mutex<Option<Arc<File>>>,
     /// Counters for metrics.
@@ -132,6 +135,7 @@ impl Shared {
             reading: Mutex::new(None),
             stopping: AtomicBool::new(false),
             draining: Mutex::new(None),
+            ending: CancellationToken::new(),
             raw: Mutex::new(None),
             meters: Arc::default(),
             commits: AtomicU64::new(0),
@@ -243,6 +247,7 @@ impl Shared {
     /// Ends the thread and all streams.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.ending.cancel();
         self.wake.wake();
         self.hub.notify();
     }
@@ -255,6 +260,7 @@ impl Shared {
     /// Streams end once they are at `point`; `None`: wherever they are.
     pub fn drain(&self, point: Option<Position>) {
         *lock(&self.draining) = Some(point);
+        self.ending.cancel();
         self.hub.notify();
     }
 

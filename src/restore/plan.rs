@@ -92,8 +92,10 @@ pub(super) fn plan<'a>(
             plan.ok_or_else(|| too_early(source, history, position, avoid))
         }
         Target::Time(time_us) => {
+            let mut notes = Vec::new();
             for history in catalog.histories.iter().rev() {
-                if let Some(plan) = at_time(source, history, time_us, avoid)? {
+                if let Some(mut plan) = at_time(source, history, time_us, avoid, &mut notes)? {
+                    plan.notes.append(&mut notes);
                     return Ok(plan);
                 }
             }
@@ -273,11 +275,17 @@ fn at_time<'a>(
     history: &'a History,
     time_us: i64,
     avoid: &BTreeSet<Key>,
+    notes: &mut Vec<String>,
 ) -> Result<Option<Plan<'a>>, RestoreError> {
-    if let Some(position) = search::at_time(source, history, time_us, avoid)?
-        && let Some(plan) = within(source, history, Some(position), avoid)?
-    {
-        return Ok(Some(plan));
+    if let Some(position) = search::at_time(source, history, time_us, avoid)? {
+        if let Some(plan) = within(source, history, Some(position), avoid)? {
+            return Ok(Some(plan));
+        }
+        // Its snapshot went, or is of a later state. What comes instead is older than it need have been, and nothing else
+        // tells that.
+        notes.push(format!(
+            "the state of that time was {position}, to which no snapshot leads any more"
+        ));
     }
     // Nothing was committed by then that the log could lead to; the first snapshot may have been there already.
     let Some((&index, listed)) = history.snapshots.iter().next() else {

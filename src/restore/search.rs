@@ -7,7 +7,9 @@ use super::object::Source;
 use super::plan::Newest;
 use crate::archive::Key;
 use crate::format::position::Position;
-use crate::format::wal::{FRAME_HEADER_SIZE, FrameHeader, WAL_HEADER_SIZE, WalHeader, frame_size};
+use crate::format::wal::{
+    FRAME_HEADER_SIZE, FrameHeader, WAL_HEADER_SIZE, WalHeader, frame_size, frames_before,
+};
 use std::collections::BTreeSet;
 
 /// The newest state of a history, as far as its documents tell; nothing of it is verified.
@@ -90,6 +92,10 @@ fn last_commit_inside(
     let Some(page_size) = page_size(source, history, segment.index)? else {
         return Ok(None);
     };
+    // A name that any number may stand in: no frame of a log begins there.
+    if frames_before(page_size, segment.offset).is_none() {
+        return Ok(None);
+    }
     let whole = frame_size(page_size) as usize;
     let mut object = source.open(key(history, segment))?;
     let (mut bytes, mut at, mut last) = (Vec::new(), segment.offset, None);

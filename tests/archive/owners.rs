@@ -38,6 +38,22 @@ fn the_second_is_refused_and_one_that_takes_over_stops_the_first() {
     commit(&mut second, 8);
     taking.wait_level();
     assert_eq!(state_of(&hand::restore(&archive).db), 8);
+    // Taken back it begins anew: its old history stands before the other's, and would go on unseen.
+    assert_eq!(again.stop(), Some(0));
+    let back = primary(&one.db(), &archive, &["--take-over"]);
+    back.wait_level();
+    commit(&mut first, 12);
+    back.wait_level();
+    let newest = one.path("newest.db");
+    let restored = std::process::Command::new(env!("CARGO_BIN_EXE_walcast"))
+        .arg("restore")
+        .arg("-o")
+        .args([&newest, &archive])
+        .output()
+        .expect("walcast runs");
+    assert!(restored.status.success(), "{restored:?}");
+    assert_eq!(state_of(&newest), 12);
+    assert_eq!(state_of(&hand::restore(&archive).db), 12);
 }
 
 /// A machine that was copied with its database: the copy has the same identity, and the same history.

@@ -177,3 +177,33 @@ fn a_reading_back_finds_damage_and_a_new_snapshot_heals_it() {
     assert_eq!(server.stop(), Some(0));
     assert_eq!(state_of(&hand::restore(&place.archive()).db), last);
 }
+
+/// The end is gone, and the document that would show it: of what is left nothing is damaged.
+#[test]
+fn a_reading_back_finds_that_the_end_is_missing() {
+    let place = Place::new();
+    let mut connection = create(&place.db());
+    commit(&mut connection, 1);
+    let server = place.run("", "sync-interval: 50ms\nvalidation-interval: 300ms");
+    server.wait_level();
+    commit(&mut connection, 2);
+    server.wait_level();
+    server.told("archive read back, sound up to ");
+    let objects = place.objects();
+    for end in [".commits", ".wal.lz4"] {
+        let last = objects.iter().rfind(|name| name.ends_with(end));
+        let last = place.archive().join(last.expect("a segment"));
+        std::fs::remove_file(last).expect("removed");
+    }
+    let told = server.told("the archive is damaged: ");
+    // Or it was being read just then.
+    let is_found = ["it ends at ", "is missing"]
+        .iter()
+        .any(|what| told.contains(what));
+    assert!(is_found, "{told}");
+    restart_log(&connection);
+    commit(&mut connection, 3);
+    server.wait_level();
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(state_of(&hand::restore(&place.archive()).db), 3);
+}

@@ -1,10 +1,11 @@
 //! Every position, and times in between: the same bytes as SQLite had there.
 
-use crate::kit::take;
+use crate::kit::{source, take};
 use crate::maker::{Maker, START_US, STEP_US, eventful, sum, write};
+use std::collections::BTreeSet;
 use walcast::archive::Key;
 use walcast::format::position::{Generation, Position};
-use walcast::restore::{RestoreError, Target};
+use walcast::restore::{Catalog, RestoreError, Target, newest};
 
 #[test]
 fn every_position_comes_back() {
@@ -200,4 +201,54 @@ fn a_transaction_larger_than_memory() {
     let (bytes, outcome) = take(&maker.root, Target::Newest, false).expect("restored");
     assert_eq!(outcome.restored.position, maker.states[2].position);
     assert!(bytes == maker.states[2].bytes);
+}
+
+/// The state of a time may be known and out of reach: what comes instead is said to be another one.
+#[test]
+fn a_time_whose_state_cannot_be_reached_is_told() {
+    let insert = "INSERT INTO t(a, b) VALUES (1, randomblob(3000))";
+    let mut maker = Maker::new(1024);
+    maker.commit(insert);
+    maker.segment();
+    let before = maker.newest().clone();
+    maker.fork();
+    maker.commit(insert);
+    maker.segment();
+    let lost = maker.newest().clone();
+    maker.commit(insert);
+    maker.segment();
+    // It takes the place of the one with which the history began.
+    maker.snapshot();
+    let target = Target::Time(lost.time_us);
+    let (bytes, outcome) = take(&maker.root, target, false).expect("restored");
+    assert!(bytes == before.bytes);
+    assert_eq!(outcome.restored.position, before.position);
+    let notes = outcome.restored.notes;
+    let is_told = |note: &String| note.contains(&lost.position.to_string());
+    assert!(notes.iter().any(is_told), "{notes:?}");
+    // What can be reached has nothing to be told of.
+    for state in [&before, maker.newest()] {
+        let (_, outcome) = take(&maker.root, Target::Time(state.time_us), false).expect("restored");
+        assert_eq!(outcome.restored.position, state.position);
+        assert!(outcome.restored.notes.is_empty());
+    }
+}
+
+/// Whatever somebody put there: a segment's name says where it begins, and no log is so long.
+#[test]
+fn a_segment_from_beyond_any_log_is_no_newest_state() {
+    let mut maker = Maker::new(1024);
+    maker.commit("INSERT INTO t(a, b) VALUES (1, randomblob(3000))");
+    maker.segment();
+    let frame = [&7_u32.to_be_bytes()[..], &7_u32.to_be_bytes(), &[0; 1040]].concat();
+    for offset in [u64::MAX - 1, u64::MAX - 1047, 1 << 63, 5] {
+        let key = Key::wal(maker.generation, 0, offset);
+        write(&maker.root, key, &crate::maker::pack(&frame, 0));
+        let source = source(&maker.root);
+        let catalog = Catalog::read(&source, &BTreeSet::new()).expect("a list");
+        let newest = newest(&source, &catalog.histories[0], &BTreeSet::new());
+        let newest = newest.expect("read").expect("a state");
+        assert_eq!(newest.position, maker.newest().position, "{offset:x}");
+        std::fs::remove_file(maker.root.join(key.to_string())).expect("removed");
+    }
 }
