@@ -38,6 +38,9 @@ impl Local {
         Ok(begun)
     }
 
+    /// Its sync of the file, and that of the header behind it, cannot go before the pause with the checkpoint that does: nobody
+    /// can tell whose checkpoint copied the last frames, and a reader's may have synced nothing; and until those are durable
+    /// in the file, it is the old header that keeps them.
     fn restart_under_ckpt(&mut self, page_size: u32, keep: u64) -> Result<bool> {
         self.check_untouched()?;
         // A reader's own checkpoint may run at synchronous=OFF: what the log alone kept safe must be in the file first.
