@@ -15,11 +15,12 @@ pub fn sweep(root: &Path) -> disk::Result<usize> {
         Key::GENERATIONS.to_owned(),
         format!("{}/{}", Key::OWN, Key::GENERATIONS),
     ] {
-        for generation in disk::list("archive.sweep", &root.join(&top))? {
+        for generation in numbers(&root.join(&top))? {
             let below = format!("{top}/{generation}");
             let logs = format!("{below}/wal");
-            let newest = disk::list("archive.sweep", &root.join(&logs))?.pop();
-            let newest = newest.map(|index| format!("{logs}/{index}"));
+            let newest = numbers(&root.join(&logs))?
+                .pop()
+                .map(|index| format!("{logs}/{index}"));
             let snapshots = format!("{below}/snapshots");
             for directory in [Some(below), Some(snapshots), newest].into_iter().flatten() {
                 gone += sweep_one(root, &directory)?;
@@ -27,6 +28,13 @@ pub fn sweep(root: &Path) -> disk::Result<usize> {
         }
     }
     Ok(gone)
+}
+
+/// The directories of generations, or of logs: what else is there may be anything.
+fn numbers(directory: &Path) -> disk::Result<Vec<String>> {
+    let mut names = disk::list("archive.sweep", directory)?;
+    names.retain(|name| name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit()));
+    Ok(names)
 }
 
 fn sweep_one(root: &Path, directory: &str) -> disk::Result<usize> {
@@ -80,6 +88,8 @@ mod tests {
                 format!("{}#1", Key::Owner { epoch: 9 }),
                 format!("app.db/{snapshot}#1"),
                 "generations/0000000000000007/snapshots/notes#1".to_owned(),
+                "generations/notes".to_owned(),
+                "generations/0000000000000007/wal/notes".to_owned(),
                 format!("{snapshot}#"),
                 format!("{snapshot}#1.part"),
                 // In an older log there is none, and nobody looks.
