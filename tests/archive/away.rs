@@ -104,19 +104,25 @@ fn what_was_not_kept_for_long_enough_is_a_gap_with_a_name() {
     assert_eq!(server.wait_archive("streaming"), "");
     let restored = hand::restore(&place.archive());
     assert_eq!(state_of(&restored.db), n);
-    assert_eq!(place.count(".snapshot.lz4"), 2);
-    // The old history ends at a document without its segment.
+    // The old history ends at a document without its segment. A log of which nothing is kept may go once more while the archive is
+    // caught up with.
     let objects = place.objects();
     let docs = objects.iter().filter_map(|name| {
         let name = name.strip_prefix("walcast/")?.strip_suffix(".commits")?;
         Some(format!("{name}.wal.lz4"))
     });
-    assert_eq!(docs.filter(|segment| !objects.contains(segment)).count(), 1);
+    let gaps = docs.filter(|segment| !objects.contains(segment)).count();
+    let snapshots = place.count(".snapshot.lz4");
+    assert!(gaps >= 1, "{objects:?}");
+    assert!(
+        (2..=gaps + 1).contains(&snapshots),
+        "{snapshots}: {objects:?}"
+    );
     // A new start does not take the snapshot before the gap for one that leads over it.
     server.kill9();
     let server = place.run("retain-size: 0B", QUICK);
     server.wait_level();
-    assert_eq!(place.count(".snapshot.lz4"), 2);
+    assert_eq!(place.count(".snapshot.lz4"), snapshots);
 }
 
 #[test]
