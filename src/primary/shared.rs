@@ -240,6 +240,11 @@ impl Shared {
     pub fn not_ready(&self) -> PrimaryError {
         match self.state() {
             (DatabaseState::Paused, _) => PrimaryError::Paused,
+            // It was not when the question came, or the stream ended.
+            (state @ DatabaseState::Streaming, _) => PrimaryError::NotReady {
+                state,
+                reason: "it began anew in between; ask again".to_owned(),
+            },
             (state, reason) => PrimaryError::NotReady { state, reason },
         }
     }
