@@ -202,6 +202,19 @@ fn a_read_only_mount_meets_a_half_made_publication() {
     }
 }
 
+/// walcast's user with a primary of some commits, and the writer's report.
+fn with_commits(scratch: &Scratch) -> (Cluster, Spec) {
+    mode(scratch.path(), 0o777);
+    let mut cluster = Cluster::new(scratch);
+    as_walcast_user(scratch, &mut cluster);
+    let options = Spec::default().with("commits", 20).with("blob_kb", 16);
+    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
+    load.start_writer();
+    let report = load.finish_writer(crate::support::DEADLINE);
+    cluster.start_primary();
+    (cluster, report)
+}
+
 /// The log and the wal-index of a new replica are there before its file has its name: nobody else could make them.
 #[test]
 fn a_new_replica_is_read_as_soon_as_it_has_its_name() {
@@ -209,14 +222,7 @@ fn a_new_replica_is_read_as_soon_as_it_has_its_name() {
         return;
     }
     let scratch = Scratch::new("rights-new");
-    mode(scratch.path(), 0o777);
-    let mut cluster = Cluster::new(&scratch);
-    as_walcast_user(&scratch, &mut cluster);
-    let options = Spec::default().with("commits", 20).with("blob_kb", 16);
-    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-    load.start_writer();
-    let report = load.finish_writer(crate::support::DEADLINE);
-    cluster.start_primary();
+    let (mut cluster, report) = with_commits(&scratch);
     let side = cluster.replica_db().parent().expect("a directory");
     let at = scratch.join("mounted");
     let _mount = Mount::read_only(side, &at);
@@ -244,14 +250,7 @@ fn another_user_cannot_write() {
         return;
     }
     let scratch = Scratch::new("rights-write");
-    mode(scratch.path(), 0o777);
-    let mut cluster = Cluster::new(&scratch);
-    as_walcast_user(&scratch, &mut cluster);
-    let options = Spec::default().with("commits", 20).with("blob_kb", 16);
-    let mut load = Load::new(scratch.path(), cluster.primary_db(), options);
-    load.start_writer();
-    let report = load.finish_writer(crate::support::DEADLINE);
-    cluster.start_primary();
+    let (mut cluster, report) = with_commits(&scratch);
     cluster.start_replica();
     cluster.wait_version(report.or("version", 0));
     let file = std::fs::metadata(cluster.replica_db()).expect("the file");

@@ -169,6 +169,24 @@ fn dies(op: &str, body: impl FnOnce()) {
     assert!(died.is_err(), "{op} was not met");
 }
 
+/// A log with one index, and the files of the next.
+fn begun() -> (tempfile::TempDir, Layout, Log) {
+    let (dir, layout) = place();
+    let mut log = Log::new(&layout);
+    log.begin(0).expect("appended");
+    assert!(log.wait_made());
+    (dir, layout, log)
+}
+
+/// Whoever goes on behind index 0 uses nothing that is left, and has the files made anew.
+fn assert_made_anew(layout: &Layout, op: &str) {
+    let mut log = Log::with(layout, at(0), "", &Arc::default());
+    assert!(!log.begin_quickly(1), "{op}");
+    assert!(log.wait_made());
+    assert!(log.begin_quickly(2), "{op}");
+    assert_kept(layout, 3);
+}
+
 #[test]
 fn an_end_between_any_two_steps_leaves_no_index() {
     for op in [
@@ -179,20 +197,13 @@ fn an_end_between_any_two_steps_leaves_no_index() {
         "shadow.append",
         "shadow.record",
     ] {
-        let (_dir, layout) = place();
-        let mut log = Log::new(&layout);
-        log.begin(0).expect("appended");
-        assert!(log.wait_made());
+        let (_dir, layout, mut log) = begun();
         dies(op, || log.begin(1).expect("appended"));
         drop(log);
         assert_kept(&layout, 1);
         assert_eq!(layout.list_indexes(GENERATION).expect("listed"), [0]);
         assert!(!layout.sidecar(GENERATION, 1).exists(), "{op}");
-        let mut log = Log::with(&layout, at(0), "", &Arc::default());
-        assert!(!log.begin_quickly(1), "{op}");
-        assert!(log.wait_made());
-        assert!(log.begin_quickly(2), "{op}");
-        assert_kept(&layout, 3);
+        assert_made_anew(&layout, op);
     }
     for op in [
         "shadow.next-remove",
@@ -200,18 +211,11 @@ fn an_end_between_any_two_steps_leaves_no_index() {
         "shadow.next-create",
         "shadow.next-sidecar",
     ] {
-        let (_dir, layout) = place();
-        let mut log = Log::new(&layout);
-        log.begin(0).expect("appended");
-        assert!(log.wait_made());
+        let (_dir, layout, log) = begun();
         drop(log);
         dies(op, || NextIndex::new(layout.clone()).make().expect("made"));
         assert_kept(&layout, 1);
-        let mut log = Log::with(&layout, at(0), "", &Arc::default());
-        assert!(!log.begin_quickly(1), "{op}");
-        assert!(log.wait_made());
-        assert!(log.begin_quickly(2), "{op}");
-        assert_kept(&layout, 3);
+        assert_made_anew(&layout, op);
     }
 }
 
@@ -250,10 +254,7 @@ fn files_that_cannot_be_renamed_are_not_made_again() {
         "shadow.next-rename-sidecar",
         "shadow.next-open",
     ] {
-        let (_dir, layout) = place();
-        let mut log = Log::new(&layout);
-        log.begin(0).expect("appended");
-        assert!(log.wait_made());
+        let (_dir, layout, mut log) = begun();
         let plan = Plan::parse(&format!("{op}=eio")).expect("a plan");
         let (begun, plan) = fault::with_plan(plan, || log.begin(1));
         begun.expect("in the other way");

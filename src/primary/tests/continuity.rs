@@ -194,28 +194,14 @@ async fn the_index_that_holds_the_tip_outlives_its_age() {
         let primary = Primary::start(config.clone());
         assert_eq!(fence(&primary).await.position, first.position);
         // It is replaced after the look for what is too old.
-        let begun = Instant::now();
-        while !layout.position().exists() {
-            assert!(begun.elapsed() < PATIENCE);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait_for_file(&layout.position()).await;
         starts += 1;
         if starts == 3 {
             break primary;
         }
         stop(primary).await;
     };
-    let mut stream = primary
-        .open_stream(start_at("level", &first))
-        .await
-        .expect("a stream");
-    let hello = super::streams::hello(&mut stream).await;
-    assert_eq!(
-        hello.follows,
-        crate::model::Follows::Resume,
-        "{}",
-        hello.reason
-    );
+    let mut stream = super::streams::resumed(&primary, "level", &first).await;
     bench.app.write(1);
     let last = fence(&primary).await;
     assert_eq!(last.position.index, first.position.index + 1);

@@ -7,6 +7,7 @@ mod batch;
 mod capture;
 mod child;
 mod continuity;
+mod damage;
 mod endings;
 mod faults;
 mod mirror;
@@ -91,6 +92,18 @@ pub fn start_at(id: &str, point: &Point) -> StreamStart {
         frame_cksum: point.frame_cksum,
         page_size: point.page_size,
         ..start(id)
+    }
+}
+
+/// Waits until a file is there.
+pub async fn wait_for_file(path: &Path) -> std::fs::Metadata {
+    let begun = Instant::now();
+    loop {
+        match std::fs::metadata(path) {
+            Ok(file) => return file,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{}: {error}", path.display()),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -6,14 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 /// The number of a file in its file system, once it is there.
 async fn inode(path: &Path) -> u64 {
-    let begun = Instant::now();
-    loop {
-        match std::fs::metadata(path) {
-            Ok(file) => return file.ino(),
-            Err(error) => assert!(begun.elapsed() < PATIENCE, "{}: {error}", path.display()),
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    wait_for_file(path).await.ino()
 }
 
 /// The log restarts until an index has begun with the files that were made for it. The position after that.
@@ -73,17 +66,7 @@ async fn a_log_that_restarts_goes_on_in_files_that_were_made_before() {
     assert_eq!(last.generation, first.position.generation);
     let indexes = layout.list_indexes(last.generation).expect("listed");
     assert_eq!(indexes, (0..=last.index).collect::<Vec<_>>());
-    let mut stream = primary
-        .open_stream(start_at("all", &first))
-        .await
-        .expect("a stream");
-    let hello = super::streams::hello(&mut stream).await;
-    assert_eq!(
-        hello.follows,
-        crate::model::Follows::Resume,
-        "{}",
-        hello.reason
-    );
+    let mut stream = super::streams::resumed(&primary, "all", &first).await;
     loop {
         let message = stream.next().await.expect("goes on").expect("is well");
         if let crate::model::Message::Chunk(chunk) = message

@@ -15,6 +15,15 @@ pub async fn hello(stream: &mut StreamHandle) -> Hello {
     }
 }
 
+/// The stream of a replica that has this point, and needs no snapshot.
+pub async fn resumed(primary: &Arc<Primary>, id: &str, point: &Point) -> StreamHandle {
+    let stream = primary.open_stream(start_at(id, point)).await;
+    let mut stream = stream.expect("a stream");
+    let hello = hello(&mut stream).await;
+    assert_eq!(hello.follows, Follows::Resume, "{}", hello.reason);
+    stream
+}
+
 async fn follows(primary: &Arc<Primary>, start: StreamStart) -> Follows {
     let mut stream = primary.open_stream(start).await.expect("a stream");
     let hello = hello(&mut stream).await;
