@@ -159,6 +159,9 @@ impl File {
     }
 
     /// Reserves space, so that writing through a mapping cannot meet a full disk (which would be SIGBUS).
+    ///
+    /// # Errors
+    /// [`DiskError::is_full`], and nothing is reserved, where the file system has fewer bytes.
     pub fn allocate(&self, op: &'static str, len: u64) -> Result<()> {
         super::run(op, &self.path, || reserve(&self.inner, len))
     }
@@ -233,8 +236,16 @@ impl AsFd for File {
 
 #[cfg(target_os = "linux")]
 fn reserve(file: &std::fs::File, len: u64) -> io::Result<()> {
-    let len = i64::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    nix::fcntl::posix_fallocate(file, 0, len).map_err(io::Error::from)
+    let size = file.metadata()?.len();
+    if !has_room(file, len.saturating_sub(size))? {
+        return Err(nix::errno::Errno::ENOSPC.into());
+    }
+    let wanted = i64::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    nix::fcntl::posix_fallocate(file, 0, wanted).map_err(|error| {
+        // Somebody was quicker. What was taken of the rest is theirs; if it cannot be given back, the error says the same.
+        let _ = file.set_len(size);
+        io::Error::from(error)
+    })
 }
 
 #[cfg(target_os = "linux")]

@@ -41,13 +41,17 @@ impl HashTable {
 
     /// Makes room for pages up to `pgno`.
     pub fn reserve(&mut self, pgno: u32) -> disk::Result<()> {
-        let need = u64::from(pgno) * 8;
-        if need > self.map.len() as u64 {
-            let len = need
-                .next_multiple_of(STEP)
-                .max(self.map.len() as u64 * 3 / 2 / 8 * 8);
-            self.map = Self::map(&self.file, len)?;
+        let (need, has) = (u64::from(pgno) * 8, self.map.len() as u64);
+        if need <= has {
+            return Ok(());
         }
+        let least = need.next_multiple_of(STEP);
+        let ample = least.max(has * 3 / 2 / 8 * 8);
+        self.map = match Self::map(&self.file, ample) {
+            // On a disk that is nearly full half of a large table again may be too much, and a step is enough.
+            Err(error) if error.is_full() && least < ample => Self::map(&self.file, least)?,
+            mapped => mapped?,
+        };
         Ok(())
     }
 

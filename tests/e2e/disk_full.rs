@@ -14,6 +14,8 @@ use crate::support::mount::{Mount, is_root};
 use crate::support::proc::position;
 use crate::support::rng::Rng;
 use crate::support::{Scratch, scaled, wait_for};
+use walcast::disk::File;
+use walcast::sys::HashTable;
 
 struct Scene {
     cluster: Cluster,
@@ -284,4 +286,35 @@ fn a_log_that_filled_the_disk_makes_its_own_room() {
     small.cluster.assert_equal(report.or("version", 0));
     drop(holder);
     small.end();
+}
+
+/// ext4 takes all that there is for an allocation that it has no room for, and keeps it. Beside an application that is its
+/// disk's rest.
+#[test]
+fn what_the_disk_has_no_room_for_takes_nothing_of_it() {
+    if !is_root("a small filesystem") {
+        return;
+    }
+    let scratch = Scratch::new("full-ext4");
+    let at = scratch.join("disk");
+    let _disk = Mount::ext4(&at, 64);
+    let free = || {
+        let system = nix::sys::statvfs::statvfs(&at).expect("a file system");
+        system.blocks_free() * system.fragment_size()
+    };
+    let mut table = HashTable::create(&at).expect("a table");
+    let (before, held) = (free(), 20_u32 << 20);
+    // A commit that claims the most pages that there can be.
+    let error = table.reserve(u32::MAX).expect_err("more than the disk has");
+    assert!(error.is_full(), "{error}");
+    assert_eq!(free(), before);
+    // Half of itself again is more than is left, a step is not.
+    table.reserve(held / 8).expect("room");
+    let rest = free() - (2 << 20);
+    let filled = File::create("fill", &at.join("fill"), 0o600).expect("a file");
+    filled.allocate("fill", rest).expect("room");
+    table.reserve(held / 8 + 1).expect("room for a step");
+    assert!(free() > 1 << 20, "{}", free());
+    table.replace(held / 8 + 1, 7);
+    assert_eq!(table.get(held / 8 + 1), 7);
 }
