@@ -2,6 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use std::future::Future;
+use std::io::Write as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Ends the process when any of its threads panics. A task that died alone would leave a server that looks well and
@@ -9,12 +10,17 @@ use tokio::signal::unix::{SignalKind, signal};
 pub fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        report(info);
-        eprintln!("walcast: this is a bug; the process ends so that nothing goes on half-alive");
         crate::node::abandon_application();
+        report(info);
+        say("this is a bug; the process ends so that nothing goes on half-alive");
         // The code that Rust itself uses for a panic of the main thread.
         std::process::exit(101);
     }));
+}
+
+/// A line to stderr, if it can be written: `eprintln!` would panic.
+fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "walcast: {words}");
 }
 
 /// Runs a server's work.
@@ -69,7 +75,7 @@ pub(super) fn shutdown() -> Result<impl Future<Output = ()>, Failure> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            eprintln!("walcast: a second signal: ending now");
+            say("a second signal: ending now");
             std::process::exit(Exit::Failed as i32);
         });
     })

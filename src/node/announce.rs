@@ -4,12 +4,14 @@
 use crate::config::LogFormat;
 use crate::model::clock_us;
 use serde_json::json;
+use std::io::Write as _;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 /// Writes it to stderr. `level`: as in the log, such as `INFO`.
 pub fn announce(format: LogFormat, level: &str, words: &str) {
-    eprintln!("{}", line(format, level, words));
+    // A log that cannot be written (a full disk) is no reason not to serve.
+    let _ = writeln!(std::io::stderr(), "{}", line(format, level, words));
 }
 
 fn line(format: LogFormat, level: &str, words: &str) -> String {

@@ -44,6 +44,25 @@ pub fn abandon() {
     }
 }
 
+/// Why the server is to end.
+#[derive(Debug)]
+pub struct Asked {
+    /// The exit code of the application, if it was started.
+    pub application: Option<u8>,
+    /// A signal came. If not, the application ended by itself, or by one that was sent to it.
+    pub signalled: bool,
+}
+
+impl Asked {
+    /// There is no application, or none was started.
+    pub fn by_signal() -> Asked {
+        Asked {
+            application: None,
+            signalled: true,
+        }
+    }
+}
+
 /// What is run.
 #[derive(Debug)]
 pub struct Application {
@@ -72,18 +91,18 @@ impl Application {
         })
     }
 
-    /// Starts it when the databases are ready and returns its exit code when it has ended; `None` if a signal came before
-    /// it was started.
+    /// Starts it when the databases are ready, and returns when it has ended, or when a signal came before it was started.
     pub async fn run(
         &mut self,
         registry: &Registry,
         settled: watch::Receiver<bool>,
         signals: &mut EndSignals,
-    ) -> Result<Option<u8>, NodeError> {
+    ) -> Result<Asked, NodeError> {
         tokio::select! {
+            biased;
             signal = signals.next() => {
                 tracing::info!("{signal} before the application was started");
-                return Ok(None);
+                return Ok(Asked::by_signal());
             }
             () = ready(registry, settled) => {}
         }
@@ -91,19 +110,25 @@ impl Application {
         let pid = child.id();
         RUNNING.store(signed(pid).unwrap_or(0), Relaxed);
         tracing::info!(pid, "started the application: {}", self.text);
+        let mut signalled = false;
         loop {
             tokio::select! {
+                // A signal first: one that came to both has ended the application, and is not the next one.
+                biased;
+                signal = signals.next() => {
+                    signalled = true;
+                    match came_from_terminal(signal) {
+                        true => tracing::info!("the terminal sent {signal} to the application, too"),
+                        false => pass_on(pid, signal),
+                    }
+                }
                 status = child.wait() => {
                     RUNNING.store(0, Relaxed);
                     let status = status.map_err(NodeError::system("wait for the application"))?;
                     let code = code_of(status);
                     tracing::info!(code, "the application has ended: {status}");
-                    return Ok(Some(code));
+                    return Ok(Asked { application: Some(code), signalled });
                 }
-                signal = signals.next() => match came_from_terminal(signal) {
-                    true => tracing::info!("the terminal sent {signal} to the application, too"),
-                    false => pass_on(pid, signal),
-                },
             }
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// What is being let go when the process ends has this long for it.
-const LAST: Duration = Duration::from_secs(5);
+pub(super) const LAST: Duration = Duration::from_secs(5);
 
 /// One connection for each upstream.
 pub type Upstreams = HashMap<UpstreamEntry, Upstream>;

@@ -80,7 +80,11 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = end.cancelled() => break,
-                _ = hangups.recv() => self.reload().await,
+                // Nothing is half done where the end comes first: what is read is taken in one go, afterwards.
+                _ = hangups.recv() => tokio::select! {
+                    () = end.cancelled() => break,
+                    () = self.reload() => {}
+                },
                 Some(news) = self.news.recv() => {
                     if self.places.take(news) {
                         self.reconcile();

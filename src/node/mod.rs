@@ -37,7 +37,7 @@ use crate::config::{Config, LogFormat, ServerOptions};
 use crate::model::ProcessMeters;
 use crate::security::{self, ServerSecurity};
 use crate::server::{Drained, Registry, ServeError, ServerConfig, serve};
-use application::Application;
+use application::{Application, Asked};
 use databases::Databases;
 use keeper::Keeper;
 use second_port::{SecondPort, Shown};
@@ -47,6 +47,7 @@ use std::future::Future;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How a process ended that could run.
@@ -131,8 +132,10 @@ pub async fn run(config: Config, source: Option<Source>) -> Result<Ended, NodeEr
     {
         application.terminate().await;
     }
-    // A panic in there ends the process.
-    let _ = kept.await;
+    // A panic in there ends the process. What a disk that hangs holds up there is not waited for.
+    if timeout(2 * databases::LAST, kept).await.is_err() {
+        tracing::warn!("the configuration's databases took too long to be let go");
+    }
     if let Some(second) = second {
         second.finish().await;
     }
@@ -154,11 +157,14 @@ async fn supervise(
             Some(application) => application.run(registry, settled, signals).await,
             None => {
                 signals.next().await;
-                Ok(None)
+                Ok(Asked::by_signal())
             }
         }
     };
-    let application = tokio::select! {
+    let Asked {
+        application,
+        mut signalled,
+    } = tokio::select! {
         // It ends by itself only when it failed.
         drained = &mut serving => {
             let drained = drained?;
@@ -167,12 +173,19 @@ async fn supervise(
         asked = asked => asked?,
     };
     stop.cancel();
-    tokio::select! {
-        drained = &mut serving => Ok(Ended { drained: drained?, application }),
-        signal = signals.next() => {
-            // As a kill would: it costs nothing but the drain.
-            tracing::warn!("{signal} again: ending now");
-            Ok(Ended { drained: Drained::TimedOut, application })
+    loop {
+        tokio::select! {
+            drained = &mut serving => return Ok(Ended { drained: drained?, application }),
+            signal = signals.next() => {
+                if !std::mem::replace(&mut signalled, true) {
+                    // To the application it may have come sooner: whoever ends a service tells all of its processes.
+                    tracing::info!("{signal}: ending already; another one ends at once");
+                    continue;
+                }
+                // As a kill would: it costs nothing but the drain.
+                tracing::warn!("{signal} again: ending now");
+                return Ok(Ended { drained: Drained::TimedOut, application });
+            }
         }
     }
 }

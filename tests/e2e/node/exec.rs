@@ -161,6 +161,61 @@ fn signals_are_passed_on_and_the_last_write_is_streamed() {
     }
 }
 
+/// A supervisor that ends a service tells all of its processes at once.
+#[test]
+fn a_signal_to_both_is_one_signal() {
+    // Which of two things that are there already is seen first is a matter of chance.
+    for _ in 0..6 {
+        let Some(mut scene) = Scene::start("node-exec-both", 7) else {
+            return;
+        };
+        let (pid, _) = scene.said();
+        scene.signal(Signal::SIGSTOP);
+        scene.signal(Signal::SIGTERM);
+        kill(pid, Signal::SIGTERM).expect("end the application");
+        wait_for("the end of the application", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+            let stat = stat.map_err(|e| e.to_string())?;
+            stat.contains(") Z ").then_some(()).ok_or(stat)
+        });
+        scene.signal(Signal::SIGCONT);
+        let status = scene.process.wait(DEADLINE);
+        assert_eq!(status.code(), Some(7), "the application's exit code");
+        let log = scene.process.log();
+        assert!(log.contains("draining"), "{log}");
+        assert!(!log.contains("ending now"), "{log}");
+    }
+}
+
+#[test]
+fn a_signal_behind_the_applications_end_does_not_cut_the_drain() {
+    let Some(mut scene) = Scene::start("node-exec-behind", 7) else {
+        return;
+    };
+    let (pid, _) = scene.said();
+    let (mut replica, copy) = scene.replica();
+    let stopped = replica.pid().and_then(|pid| i32::try_from(pid).ok());
+    let stopped = Pid::from_raw(stopped.expect("a pid"));
+    // It does not read the end of its stream, so the drain is not over in a moment.
+    kill(stopped, Signal::SIGSTOP).expect("stop the replica");
+    kill(pid, Signal::SIGTERM).expect("end the application");
+    wait_for("the drain", || {
+        let log = scene.process.log();
+        log.contains("draining").then_some(()).ok_or(log)
+    });
+    scene.signal(Signal::SIGTERM);
+    wait_for("its line", || {
+        let log = scene.process.log();
+        let said = log.contains("SIGTERM: ending already");
+        said.then_some(()).ok_or(log)
+    });
+    kill(stopped, Signal::SIGCONT).expect("let the replica go on");
+    let status = scene.process.wait(DEADLINE);
+    assert_eq!(status.code(), Some(7), "{}", scene.process.log());
+    wait_row(&copy, 1015);
+    assert!(replica.terminate().success());
+}
+
 #[test]
 fn an_application_that_ends_by_itself_ends_the_server_with_its_code() {
     let Some(mut scene) = Scene::start("node-exec-killed", 0) else {

@@ -1,8 +1,14 @@
 //! What is wrong with one database is its state, and the others go on.
 
 use super::{Node, application, wait_row};
-use crate::support::Scratch;
+use crate::support::proc::position;
+use crate::support::{Scratch, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rusqlite::Connection;
+use std::fs::File;
+use std::net::TcpListener;
+use std::process::Command;
 
 #[test]
 fn each_fault_is_a_clear_state_and_the_others_go_on() {
@@ -105,4 +111,33 @@ fn each_fault_is_a_clear_state_and_the_others_go_on() {
     let _missing = application(&at("missing.db"), 3);
     node.wait("missing.db", "streaming");
     wait_row(&at("own.db"), 1);
+}
+
+/// The log's disk is full, or nobody reads the pipe.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let scratch = Scratch::new("node-no-log");
+    let path = scratch.join("app.db");
+    let _application = application(&path, 1);
+    // The port is said in the log alone.
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = port.expect("a free port");
+    let full = File::options().write(true).open("/dev/full");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_walcast"))
+        .args(["primary", "--listen", &address.to_string(), "--db"])
+        .arg(&path)
+        .stderr(full.expect("a full disk"))
+        .spawn()
+        .expect("walcast runs");
+    let served = wait_for("a position", || {
+        let ended = process.try_wait().expect("a state");
+        match ended {
+            Some(status) => Ok(Err(status)),
+            None => position(address, "app.db").map(Ok),
+        }
+    });
+    served.expect("it serves");
+    let pid = Pid::from_raw(i32::try_from(process.id()).expect("a pid"));
+    kill(pid, Signal::SIGTERM).expect("a signal");
+    assert_eq!(process.wait().expect("an end").code(), Some(0));
 }

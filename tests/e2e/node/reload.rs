@@ -4,6 +4,7 @@ use super::{Node, add, application, hang_up, wait_row, write_config};
 use crate::support::proc::Walcast;
 use crate::support::{Scratch, wait_for};
 use serde_json::Value;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 fn entry(path: &std::path::Path, more: &str) -> String {
     format!("  - path: {}\n{more}", path.display())
@@ -119,6 +120,27 @@ fn a_wrong_file_changes_nothing_and_what_needs_a_restart_is_named() {
     wait_log(&node.process, "not before a restart: drain-timeout, log");
     wait_log(&node.process, "reloaded started=0 stopped=0");
     assert!(node.process.is_running());
+    assert!(node.process.terminate().success());
+}
+
+/// As on a network mount that hangs.
+#[test]
+fn a_file_that_hangs_does_not_hold_up_the_end() {
+    let scratch = Scratch::new("node-hung-reload");
+    let a = scratch.join("a.db");
+    let _a = application(&a, 1);
+    let mut node = Node::start(&scratch, "node", &entry(&a, ""));
+    node.wait("a.db", "streaming");
+    let pipe = scratch.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    std::fs::rename(&pipe, &node.file).expect("in the place of the file");
+    hang_up(&node.process);
+    // Nobody can write before somebody reads, and this writes nothing.
+    let _held = wait_for("a reader", || {
+        let mut options = std::fs::File::options();
+        options.write(true).custom_flags(nix::libc::O_NONBLOCK);
+        options.open(&node.file).map_err(|e| e.to_string())
+    });
     assert!(node.process.terminate().success());
 }
 
