@@ -7,6 +7,7 @@ mod watch;
 use super::client::ServerArg;
 use super::exit::{Exit, Failure};
 use super::process::run_client;
+use super::stdout::print;
 use super::units::parse_duration;
 use crate::client::Admin;
 use crate::model::{DatabaseStatus, ReplicaStatus};
@@ -47,10 +48,7 @@ pub(super) fn run(args: StatusArgs) -> Result<Exit, Failure> {
         let admin = args.server.connect()?;
         match args.watch {
             Some(interval) => watch::run(&admin, interval, args.json).await,
-            None => {
-                print!("{}", show(&admin, args.json).await?);
-                Ok(Exit::Done)
-            }
+            None => print(show(&admin, args.json).await?),
         }
     })
 }

@@ -5,6 +5,7 @@
 //! is bounded, whatever clients do.
 
 use super::admin::Admin;
+use super::database::PrimaryDatabase;
 use super::door::Door;
 use super::health;
 use super::position::Positions;
@@ -12,7 +13,7 @@ use super::registry::Registry;
 use super::replication::Replication;
 use super::shared::Shared;
 use crate::config::{LONGEST_DURATION, Limits};
-use crate::model::ProcessMeters;
+use crate::model::{ArchiveStatus, DatabaseState, ProcessMeters, ReplicaStatus};
 use crate::security::ServerSecurity;
 use crate::wire::pb;
 use pb::admin_service_server::AdminServiceServer;
@@ -184,7 +185,48 @@ pub(super) async fn drain(shared: &Shared, deadline: Instant) -> Drained {
         Err(_) => {
             let streams = shared.streams.len();
             tracing::warn!(streams, "the time to drain is up; streams are cut");
+            for primary in shared.registry.primaries() {
+                say_what_is_missing(&*primary);
+            }
             Drained::TimedOut
+        }
+    }
+}
+
+/// What did not take all of a primary's commits in time. Nothing is lost: each goes on from where it is.
+fn say_what_is_missing(primary: &dyn PrimaryDatabase) {
+    let database = primary.name();
+    for ArchiveStatus {
+        archive,
+        state,
+        reason,
+        lag_bytes,
+        ..
+    } in primary.archives()
+    {
+        if state != DatabaseState::Streaming || lag_bytes > 0 {
+            tracing::warn!(
+                database,
+                archive,
+                lag_bytes,
+                "the archive may lack what was committed last, and gets it once this starts again; it is {state}: {reason}"
+            );
+        }
+    }
+    for ReplicaStatus {
+        name,
+        state,
+        lag_bytes,
+        ..
+    } in primary.replicas()
+    {
+        if state != DatabaseState::Disconnected && lag_bytes > 0 {
+            tracing::warn!(
+                database,
+                replica = name,
+                lag_bytes,
+                "the replica lacks what was committed last, and gets it once this starts again"
+            );
         }
     }
 }

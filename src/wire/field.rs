@@ -85,16 +85,32 @@ pub(super) fn name(field: &'static str, text: String) -> Result<String> {
     Ok(text)
 }
 
-/// A text for people that may be empty. Control characters are replaced: it goes to logs and terminals.
-pub(super) fn text(field: &'static str, text: String) -> Result<String> {
-    let text = short(field, text, MAX_TEXT, "at most 4096 bytes")?;
-    if text.chars().any(char::is_control) {
-        return Ok(text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect());
+/// A text for people that may be empty. Control characters are replaced: it goes to logs and terminals. What is too long
+/// loses its middle: it must not hide all else that comes with it.
+pub(super) fn text(text: String) -> String {
+    let text = shortened(text, MAX_TEXT);
+    match text.chars().any(char::is_control) {
+        true => text.replace(char::is_control, " "),
+        false => text,
     }
-    Ok(text)
+}
+
+/// At most `max` bytes: both ends are kept, since a URL's or a path's last part tells the most.
+pub(super) fn shortened(text: String, max: usize) -> String {
+    const LEFT_OUT: &str = "...";
+    if text.len() <= max {
+        return text;
+    }
+    let kept = max - LEFT_OUT.len();
+    let mut head = kept / 2;
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    let mut tail = text.len() - (kept - head);
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    format!("{}{LEFT_OUT}{}", &text[..head], &text[tail..])
 }
 
 fn short(field: &'static str, text: String, max: usize, expected: &'static str) -> Result<String> {

@@ -123,7 +123,7 @@ impl TryFrom<pb::Hello> for Hello {
             parent,
             fork: position_or_none("hello.fork_position", &hello.fork_position)?,
             follows: follows(hello.follows)?,
-            reason: text("hello.reason", hello.reason)?,
+            reason: text(hello.reason),
             position,
             clock_us: hello.clock_us,
             heartbeat_ms: hello.heartbeat_ms,

@@ -1,6 +1,6 @@
 //! The state of databases and replicas.
 
-use super::field::{name, position_or_none, seconds, text, text_of};
+use super::field::{MAX_NAME, name, position_or_none, seconds, shortened, text, text_of};
 use super::{WireError, pb};
 use crate::format::dbsum::DbSum;
 use crate::model::{DatabaseState, DatabaseStatus, ReplicaStatus, Role};
@@ -24,7 +24,7 @@ const STATES: [DatabaseState; 10] = [
 /// The state and its reason. A word of a later version must not hide all else that its server says, and with it the
 /// other databases: then the state is unknown, and the reason says which it is.
 fn state(word: String, reason: String) -> Result<(DatabaseState, String)> {
-    let reason = text("reason", reason)?;
+    let reason = text(reason);
     let known = STATES.into_iter().find(|state| state.to_string() == word);
     if let Some(state) = known {
         return Ok((state, reason));
@@ -58,7 +58,7 @@ impl From<DatabaseStatus> for pb::Database {
             }
             .into(),
             state: status.state.to_string(),
-            reason: status.reason,
+            reason: text(status.reason),
             position: text_of(status.position),
             size_bytes: status.size_bytes,
             database_checksum: status.dbsum.0,
@@ -67,8 +67,8 @@ impl From<DatabaseStatus> for pb::Database {
             upstream_position: text_of(status.upstream_position),
             lag_seconds: status.lag_seconds,
             staleness_seconds: status.staleness_seconds,
-            upstream: status.upstream,
-            path: status.path,
+            upstream: text(status.upstream),
+            path: text(status.path),
             bytes_streamed: status.bytes_streamed,
             commits: status.commits,
             snapshots: status.snapshots,
@@ -94,8 +94,8 @@ impl TryFrom<pb::Database> for DatabaseStatus {
             upstream_position: position_or_none("upstream_position", &database.upstream_position)?,
             lag_seconds: seconds("lag_seconds", database.lag_seconds)?,
             staleness_seconds: seconds("staleness_seconds", database.staleness_seconds)?,
-            upstream: text("upstream", database.upstream)?,
-            path: text("path", database.path)?,
+            upstream: text(database.upstream),
+            path: text(database.path),
             bytes_streamed: database.bytes_streamed,
             commits: database.commits,
             snapshots: database.snapshots,
@@ -107,11 +107,12 @@ impl From<ReplicaStatus> for pb::Replica {
     fn from(status: ReplicaStatus) -> pb::Replica {
         pb::Replica {
             database: status.database,
-            replica_id: status.replica_id,
-            name: status.name,
-            address: status.address,
+            // An archive's are its URL, which may be long.
+            replica_id: shortened(status.replica_id, MAX_NAME),
+            name: shortened(status.name, MAX_NAME),
+            address: text(status.address),
             state: status.state.to_string(),
-            reason: status.reason,
+            reason: text(status.reason),
             sent: text_of(status.sent),
             received: text_of(status.received),
             applied: text_of(status.applied),
@@ -133,7 +134,7 @@ impl TryFrom<pb::Replica> for ReplicaStatus {
             database: name("database", replica.database)?,
             replica_id: name("replica_id", replica.replica_id)?,
             name: name("name", replica.name)?,
-            address: text("address", replica.address)?,
+            address: text(replica.address),
             state,
             reason,
             sent: position_or_none("sent", &replica.sent)?,
@@ -150,7 +151,53 @@ impl TryFrom<pb::Replica> for ReplicaStatus {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_TEXT;
     use super::*;
+
+    #[test]
+    fn what_is_too_long_loses_its_middle_and_hides_nothing_else() {
+        let long = |start: &str, end: &str| format!("{start}{}{end}", "\u{4e2d}".repeat(2000));
+        let database = pb::Database {
+            name: "app.db".into(),
+            role: pb::Role::Primary.into(),
+            state: DatabaseState::Streaming.to_string(),
+            reason: long("held by ", ""),
+            path: long("/data/", "/app.db"),
+            upstream: long("https://", ":4040"),
+            ..Default::default()
+        };
+        let status = DatabaseStatus::try_from(database).expect("a status");
+        assert!(status.reason.starts_with("held by ") && status.reason.len() <= MAX_TEXT);
+        assert!(status.path.starts_with("/data/") && status.path.ends_with("/app.db"));
+        assert!(status.path.contains("...") && status.path.len() <= MAX_TEXT);
+        // What this side says of itself is fit to be read.
+        let again = DatabaseStatus {
+            reason: long("", "why"),
+            ..status
+        };
+        let read = DatabaseStatus::try_from(pb::Database::from(again)).expect("a status");
+        assert!(read.reason.ends_with("why"));
+
+        let archive = ReplicaStatus {
+            database: "app.db".into(),
+            replica_id: long("archive:s3://bucket/", "/a"),
+            name: long("archive s3://bucket/", "/a"),
+            address: String::new(),
+            state: DatabaseState::Streaming,
+            reason: String::new(),
+            sent: None,
+            received: None,
+            applied: None,
+            durable: None,
+            lag_bytes: 0,
+            lag_seconds: 0.0,
+            connected_since_us: 0,
+            bytes_sent: 0,
+        };
+        let read = ReplicaStatus::try_from(pb::Replica::from(archive)).expect("a status");
+        assert!(read.name.starts_with("archive s3://bucket/") && read.name.ends_with("/a"));
+        assert!(read.name.len() <= MAX_NAME && read.replica_id.len() <= MAX_NAME);
+    }
 
     #[test]
     fn a_state_of_a_later_version_hides_nothing_else() {

@@ -284,6 +284,76 @@ async fn a_drain_that_cannot_end_in_time_is_6() {
     assert_eq!(status.code(), Some(Exit::DrainTimedOut as i32));
 }
 
+#[tokio::test]
+async fn an_archive_that_is_away_is_named_when_the_time_is_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.db");
+    let connection = rusqlite::Connection::open(&path).expect("a database");
+    let sql = "PRAGMA journal_mode=WAL; CREATE TABLE t(x)";
+    connection.execute_batch(sql).expect("a table");
+    // Nothing can be made in a file, not even by root.
+    let archive = path.join("archive");
+    let log = dir.path().join("log");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
+        .args([
+            "primary",
+            "--listen",
+            "127.0.0.1:0",
+            "--drain-timeout",
+            "100ms",
+        ])
+        .arg("--db")
+        .arg(&path)
+        .arg("--archive")
+        .arg(&archive)
+        .stderr(std::fs::File::create(&log).expect("a log"))
+        .kill_on_drop(true)
+        .spawn()
+        .expect("walcast runs");
+    let said = || std::fs::read_to_string(&log).expect("text");
+    within(async {
+        while !said().contains("tries again") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    terminate(&child);
+    let status = within(child.wait()).await.expect("an end");
+    assert_eq!(
+        status.code(),
+        Some(Exit::DrainTimedOut as i32),
+        "{}",
+        said()
+    );
+    let said = said();
+    let line = said.lines().find(|line| line.contains("may lack"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    let archive = archive.display().to_string();
+    assert!(line.contains("app.db") && line.contains(&archive), "{line}");
+}
+
+#[tokio::test]
+async fn whoever_stops_reading_has_seen_enough() {
+    // More than a pipe holds.
+    let primaries: Vec<_> = (0..600)
+        .map(|number| FakePrimary::new(&format!("tenants/{number}.db")))
+        .collect();
+    let served = primaries.iter().map(|primary| primary.served()).collect();
+    let server = Running::start(served).await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
+        .args(["status", "--server", &server.url()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("walcast runs");
+    drop(child.stdout.take());
+    let output = within(child.wait_with_output()).await.expect("an end");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said, "");
+}
+
 /// More than a clock can count is an argument like any other that is wrong.
 #[tokio::test]
 async fn a_time_without_end_is_a_wrong_argument() {
