@@ -4,7 +4,7 @@ use super::config::ConfigFileArgs;
 use super::exit::{Exit, Failure};
 use super::process::{run_client, shutdown};
 use crate::archive::{ArchiveError, Location, LocationError, Store};
-use crate::config::Entry;
+use crate::config::{DirectoryEntry, Entry, identity, parse_name, parse_pattern};
 use crate::restore::{RestoreError, Source};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -54,6 +54,7 @@ impl SourceArgs {
         };
         let entries = file.load()?.entries;
         let found = entries.iter().find_map(|entry| of(entry, &self.source));
+        let found = found.or_else(|| entries.iter().find_map(|entry| below(entry, &self.source)));
         let (database, locations) = found.ok_or_else(|| {
             let message = format!(
                 "{} has no database '{}'; `walcast databases` shows those that it has",
@@ -77,27 +78,36 @@ impl SourceArgs {
 fn of(entry: &Entry, source: &str) -> Option<(PathBuf, Vec<Location>)> {
     match entry {
         Entry::Database(database) => {
-            let is_meant = database.name == source || database.path == Path::new(source);
+            let same_file = || identity(&database.path) == identity(Path::new(source));
+            let is_meant = database.name == source || same_file();
             let archives = database.primary.archives.iter();
             let locations = archives.map(|archive| archive.location.clone());
             is_meant.then(|| (database.path.clone(), locations.collect()))
         }
         Entry::Directory(directory) => {
-            // Its database need not be there any more: that is why somebody restores.
-            let path = Path::new(source);
-            let name = match path.strip_prefix(&directory.dir) {
-                Ok(below) => below.to_str()?,
-                Err(_) => return None,
-            };
-            let glob = globset::GlobBuilder::new(&directory.pattern)
-                .literal_separator(true)
-                .build();
-            let is_meant = glob.is_ok_and(|glob| glob.compile_matcher().is_match(name));
-            let archives = directory.primary.archives.iter();
-            let locations = archives.map(|archive| archive.of(name).location);
-            is_meant.then(|| (path.to_owned(), locations.collect()))
+            let path = identity(Path::new(source));
+            let name = path.strip_prefix(identity(&directory.dir)).ok()?;
+            in_directory(directory, name.to_str()?)
         }
     }
+}
+
+/// The same, where the source is the name of one of a directory's databases.
+fn below(entry: &Entry, source: &str) -> Option<(PathBuf, Vec<Location>)> {
+    match entry {
+        Entry::Directory(directory) => in_directory(directory, &parse_name(source).ok()?),
+        Entry::Database(_) => None,
+    }
+}
+
+/// A database need not be there any more: that is why somebody restores.
+fn in_directory(directory: &DirectoryEntry, name: &str) -> Option<(PathBuf, Vec<Location>)> {
+    let pattern = parse_pattern(&directory.pattern).ok()?;
+    let archives = directory.primary.archives.iter();
+    let locations = archives.map(|archive| archive.of(name).location);
+    pattern
+        .is_match(name)
+        .then(|| (directory.dir.join(name), locations.collect()))
 }
 
 /// Opens an archive to read it.
@@ -150,4 +160,42 @@ pub fn run_blocking<T: Send + 'static>(
         // A thread that panicked has ended the process.
         done.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_a_directory_is_known_by_its_name_and_by_any_way_to_its_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let tenants = dir.path().join("tenants");
+        std::fs::create_dir_all(tenants.join("eu")).expect("directories");
+        let file = dir.path().join("walcast.yml");
+        let text = format!(
+            "dbs:\n  - dir: {}\n    pattern: '**/*.db'\n    archives:\n      - url: {}\n",
+            tenants.display(),
+            dir.path().join("archive").display()
+        );
+        std::fs::write(&file, text).expect("written");
+        let path = tenants.join("eu/a.db");
+        let other_way = dir.path().join("tenants/../tenants/eu/a.db");
+        for source in ["eu/a.db".into(), path.clone(), other_way] {
+            let args = SourceArgs {
+                source: source.to_str().expect("UTF-8").to_owned(),
+                config: Some(file.clone()),
+                no_expand_env: true,
+            };
+            let found = args.archives().expect("archives");
+            let found_file = found.database.as_deref().expect("a file");
+            assert_eq!(identity(found_file), identity(&path), "{source:?}");
+            assert!(found.locations[0].to_string().ends_with("archive/eu/a.db"));
+        }
+        let args = SourceArgs {
+            source: "eu/a.txt".to_owned(),
+            config: Some(file.clone()),
+            no_expand_env: true,
+        };
+        args.archives().expect_err("no name of one");
+    }
 }

@@ -200,9 +200,29 @@ mod tests {
             "walcast archive",
             "walcast completions tcsh",
             "walcast primary --db a --log-format xml",
+            "walcast primary --db a --listen 4040",
+            "walcast primary --db a --http-listen localhost",
+            "walcast replica --upstream http://h:1 --db a --listen h:port",
+            "walcast primary --db a --tls-cert c --tls-key k --tls-client-ca ca --access-token-file t",
             "walcast nonsense",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect_err(line);
+        }
+        let long = "n".repeat(256);
+        for name in ["", "two\nlines", &long] {
+            let primary = ["walcast", "primary", "--db", "a", "--server-id", name];
+            Cli::try_parse_from(primary).expect_err(name);
+            let replica = [
+                "walcast",
+                "replica",
+                "--upstream",
+                "http://h:1",
+                "--db",
+                "a",
+                "--name",
+                name,
+            ];
+            Cli::try_parse_from(replica).expect_err(name);
         }
     }
 }

@@ -8,7 +8,9 @@ use super::serve::{self, ServeArgs};
 use super::units::{parse_duration, parse_size};
 use crate::archive::ArchiveOptions;
 use crate::archive::Location;
-use crate::config::{DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
+use crate::config::{
+    DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions, parse_label, parse_listen,
+};
 use clap::Args;
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -29,7 +31,7 @@ pub struct PrimaryArgs {
     #[arg(long = "db", value_name = "[NAME=]PATH", required = true)]
     databases: Vec<DatabaseArg>,
     /// Address and port for replicas and commands; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040", value_parser = parse_listen)]
     listen: String,
     /// Log to keep for replicas that were away, for each database, compressed
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
@@ -50,7 +52,7 @@ pub struct PrimaryArgs {
     #[command(flatten)]
     serve: ServeArgs,
     /// The lasting identity of this server; default: the host's name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_label)]
     server_id: Option<String>,
     #[command(flatten)]
     security: ServerSecurityArgs,

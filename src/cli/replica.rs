@@ -7,7 +7,9 @@ use super::security::{ServerSecurityArgs, UpstreamSecurityArgs};
 use super::serve::{self, ServeArgs};
 use super::units::{parse_duration, parse_mode, parse_size};
 use crate::archive::{ArchiveSource, Location};
-use crate::config::{DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions};
+use crate::config::{
+    DatabaseEntry, Entry, PrimaryOptions, ReplicaOptions, parse_label, parse_listen,
+};
 use clap::Args;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,10 +42,10 @@ pub struct ReplicaArgs {
     #[arg(long = "db", value_name = "[NAME=]PATH", required = true)]
     databases: Vec<DatabaseArg>,
     /// Address and port for commands and probes; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4041")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4041", value_parser = parse_listen)]
     listen: String,
     /// This replica's name in the primary's status; default: the host's name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_label)]
     name: Option<String>,
     /// Report NOT_SERVING when a database was not level with its primary for this long; default: never
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

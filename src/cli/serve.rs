@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::process;
 use super::units::parse_duration;
-use crate::config::{Config, Entry, LogConfig, ServerOptions};
+use crate::config::{Config, Entry, LogConfig, ServerOptions, parse_listen};
 use crate::node::{self, Ended, NodeError, Source};
 use crate::server::Drained;
 use clap::Args;
@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 pub struct ServeArgs {
     /// Address and port for metrics, probes and the status page; port 0 takes a free one; default: not served
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_listen)]
     http_listen: Option<String>,
     /// How long replicas may take to reach the last position when this server shuts down
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]

@@ -32,7 +32,7 @@ pub use problem::{ConfigError, Place, Problem};
 pub use show::show;
 pub use units::{LONGEST_DURATION, parse_duration, parse_size, write_duration, write_size};
 pub use values::{
-    is_beyond_loopback, log_directives, parse_command, parse_heartbeat, parse_listen, parse_mode,
-    parse_name, parse_pattern,
+    is_beyond_loopback, log_directives, parse_command, parse_heartbeat, parse_label, parse_listen,
+    parse_mode, parse_name, parse_pattern,
 };
 pub use whole::identity;

@@ -111,6 +111,14 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// The name of a server or a client where it has to have one.
+pub fn parse_label(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err(format!("a name has 1 to {MAX_NAME} bytes, and this none")),
+        text => label(text),
+    }
+}
+
 /// The name of a server or a client: one line.
 pub(super) fn label(text: &str) -> Result<String, String> {
     if text.len() > MAX_NAME {

@@ -86,7 +86,8 @@ pub fn readyz(
             continue;
         }
         match fault_of(served, max_staleness) {
-            Ok(()) => ready += 1,
+            // A copy that its upstream let go may be old: nobody's hope of a ready one rests on it.
+            Ok(()) => ready += usize::from(is_followed(served)),
             Err(fault) => faults.push((name.to_owned(), fault)),
         }
     }
@@ -97,6 +98,13 @@ pub fn readyz(
     let mut text = String::from(if good { "ready\n" } else { "not ready\n" });
     tell(&mut text, &faults, may_name, "not ready");
     Verdict { good, text }
+}
+
+fn is_followed(served: &Served) -> bool {
+    match served {
+        Served::Replica(replica) => replica.is_followed(),
+        Served::Primary(_) => true,
+    }
 }
 
 /// A line for each database that may be named, and the number of the others.

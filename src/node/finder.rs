@@ -85,7 +85,11 @@ async fn run(
         let looked = match &upstream {
             None => in_directory(&place, &pattern).await,
             Some(admin) => match admin.listing().await {
-                Ok(list) => Ok(mirror::look(&list, &pattern, &mut followed)),
+                Ok(list) => {
+                    // What cannot be looked at may be there.
+                    let has_copy = |name: &str| place.dir.join(name).try_exists().unwrap_or(true);
+                    Ok(mirror::look(&list, &pattern, &mut followed, has_copy))
+                }
                 Err(error) => Err(error.to_string()),
             },
         };

@@ -4,7 +4,7 @@ use super::peer::validity;
 use super::stamp::Stamp;
 use super::{Protocol, SecurityError, pem};
 use crate::config;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls_pki_types::CertificateDer;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -133,6 +133,11 @@ fn read(files: &config::ServerTls) -> Result<Configs, SecurityError> {
             );
             SecurityError::content(&files.key, problem)
         })?;
+    if files.client_ca.is_some() {
+        // A session that is taken up again brings the certificate of its beginning, and nobody looks whether that has ended since.
+        grpc.session_storage = Arc::new(NoServerSessionStorage {});
+        grpc.send_tls13_tickets = 0;
+    }
     let mut http = grpc.clone();
     grpc.alpn_protocols = vec![b"h2".to_vec()];
     http.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -122,7 +122,10 @@ fn wait_limit(max_wait: Option<prost_types::Duration>) -> Result<Duration, Refus
     let Some(max_wait) = max_wait else {
         return Ok(DEFAULT_WAIT);
     };
-    let wait = Duration::try_from(max_wait).map_err(|_| {
+    // What is negative is refused before it is turned: prost's conversion negates, and the least number has no opposite.
+    let wait = Some(max_wait).filter(|wait| wait.seconds >= 0);
+    let wait = wait.and_then(|wait| Duration::try_from(wait).ok());
+    let wait = wait.ok_or_else(|| {
         let message = "max_wait is negative or no duration; write it like 2.5s";
         Refusal::new(Reason::FieldInvalid, message).field("max_wait")
     })?;

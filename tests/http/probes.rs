@@ -86,8 +86,13 @@ async fn which_replicas_count_can_be_chosen_while_it_runs() {
         (status, body.as_str()),
         (503, "not ready\nc.db: is not here\n")
     );
-    server.draining.cancel();
+    // One that its upstream let go is no fault, and no hope either.
+    a.0.followed.store(false, Ordering::SeqCst);
     server.readiness.send_replace(Readiness::Any);
+    assert_eq!(ready(&server).await.0, 503);
+    b.0.caught_up.store(true, Ordering::SeqCst);
+    assert_eq!(ready(&server).await.0, 200);
+    server.draining.cancel();
     assert_eq!(
         ready(&server).await,
         (503, "not ready: shutting down\n".to_owned())

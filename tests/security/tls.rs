@@ -338,3 +338,43 @@ async fn a_clients_files_are_read_again_for_each_connection() {
         .expect_err("no token");
     assert!(error.to_string().contains("token"), "{error}");
 }
+
+/// What is taken up again brings the certificate of its beginning, whatever became of that.
+#[tokio::test]
+async fn a_clients_certificate_is_looked_at_in_each_handshake() {
+    use rustls_pki_types::pem::PemObject as _;
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new("test authority");
+    let ca = authority.write(dir.path(), "ca.pem");
+    let pair = authority.server(dir.path(), "server", &NAMES, Valid::Now);
+    for (client_ca, again) in [
+        (None, rustls::HandshakeKind::Resumed),
+        (Some(&*ca), rustls::HandshakeKind::Full),
+    ] {
+        let options = options(Some(server_tls(&pair, client_ca)), Vec::new());
+        let stage = Stage::new(&options, Limits::default()).await;
+        let mut roots = rustls::RootCertStore::empty();
+        let root = rustls_pki_types::CertificateDer::from_pem_file(&ca).expect("a certificate");
+        roots.add(root).expect("an authority");
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let socket = tokio::net::TcpStream::connect(stage.server.address).await;
+            let name = "localhost".try_into().expect("a name");
+            let stream = connector.connect(name, socket.expect("a connection"));
+            let mut stream = within(stream).await.expect("a handshake");
+            kinds.push(stream.get_ref().1.handshake_kind().expect("it is done"));
+            // Tickets come before the first bytes of HTTP/2.
+            let read = tokio::io::AsyncReadExt::read_u8(&mut stream);
+            within(read).await.expect("a frame");
+        }
+        assert_eq!(kinds, [rustls::HandshakeKind::Full, again], "{client_ca:?}");
+    }
+}
