@@ -106,11 +106,16 @@ impl PositionService for Positions {
     ) -> Result<Response<pb::ListDatabasesResponse>, Status> {
         let by = Admitted::of(&request)?;
         let (databases, settled) = self.0.registry.listing();
-        let databases = databases
-            .iter()
-            .filter(|s| by.may_use(s.database().name()))
-            .map(|s| s.database().status().into())
-            .collect();
+        // A status looks at files, and a disk that hangs must not hold up the streams of this thread.
+        let look = move || {
+            databases
+                .iter()
+                .filter(|s| by.may_use(s.database().name()))
+                .map(|s| s.database().status().into())
+                .collect()
+        };
+        let databases = tokio::task::spawn_blocking(look).await;
+        let databases = databases.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(pb::ListDatabasesResponse {
             databases,
             settled,
@@ -199,5 +204,24 @@ impl Source for WatchSource {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_bounded_and_never_negative() {
+        let limit = |seconds, nanos| wait_limit(Some(prost_types::Duration { seconds, nanos }));
+        assert_eq!(
+            limit(2, 500_000_000).ok(),
+            Some(Duration::from_millis(2500))
+        );
+        assert_eq!(limit(i64::MAX, 0).ok(), Some(LONGEST_WAIT));
+        for (seconds, nanos) in [(-1, 0), (0, -1), (i64::MIN, 0), (i64::MIN, i32::MIN)] {
+            limit(seconds, nanos).expect_err("negative");
+        }
+        assert_eq!(wait_limit(None).ok(), Some(DEFAULT_WAIT));
     }
 }
