@@ -175,8 +175,12 @@ pub fn list(op: &'static str, path: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// Makes the names in a directory survive a power cut.
+/// Makes the names in a directory survive a power cut. An empty path, which is the parent of a bare name, is the current one.
 pub fn sync_dir(op: &'static str, path: &Path) -> Result<()> {
+    let path = match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    };
     run(op, path, || fs::File::open(path)?.sync_all())
 }
 

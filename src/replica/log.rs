@@ -39,8 +39,9 @@ impl Log {
         let file = Arc::new(File::open_rw("wal.open", wal)?);
         // SQLite syncs the name of a log that it made with its own first sync, at a checkpoint. Until then a power cut could
         // take the file with all that was synced into it.
-        let directory = wal.parent().filter(|p| !p.as_os_str().is_empty());
-        disk::sync_dir("wal.sync-name", directory.unwrap_or(Path::new(".")))?;
+        if let Some(directory) = wal.parent() {
+            disk::sync_dir("wal.sync-name", directory)?;
+        }
         let mut bytes = [0; WAL_HEADER_SIZE];
         let read = file.read_at("wal.read", &mut bytes, 0)?;
         let on_disk = (read == WAL_HEADER_SIZE)

@@ -4,6 +4,7 @@
 mod access;
 mod apply;
 mod at_once;
+mod bare;
 mod damaged;
 mod detach;
 mod faults;
