@@ -13,6 +13,7 @@ mod full;
 mod gather;
 mod held;
 mod killed;
+mod opening;
 mod queue;
 mod recent;
 mod room;
