@@ -84,6 +84,11 @@ fn run<T>(op: &'static str, path: &Path, body: impl Fn() -> io::Result<T>) -> Re
     }
 }
 
+/// Gives a test its chance to make an operation fail that SQLite does for us.
+pub fn meet(op: &'static str, path: &Path) -> Result<()> {
+    run(op, path, || Ok(()))
+}
+
 /// Reads a whole small file.
 pub fn read(op: &'static str, path: &Path) -> Result<Vec<u8>> {
     run(op, path, || fs::read(path))

@@ -74,6 +74,7 @@ impl Applier {
             // Somebody deleted it, or it was set aside. A snapshot may take long, and the position must not claim it.
             durable.forget()?;
             record.forget()?;
+            record.note_detached(false)?;
         }
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
@@ -349,7 +350,7 @@ impl Applier {
         let mark = self.machine.proven();
         self.checkpointer = None;
         if let Some(local) = self.local.take() {
-            local.release_writable()?;
+            local.release_writable(&mut self.record)?;
         }
         Ok(mark)
     }

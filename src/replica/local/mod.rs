@@ -270,9 +270,15 @@ impl Local {
         });
         self.log.append(frames)?;
         for (i, page) in pages.iter().enumerate() {
-            self.index.append(first + i as u32, page.pgno)?;
+            self.enter(first + i as u32, page.pgno)?;
         }
         Ok(())
+    }
+
+    /// Enters a frame into the wal-index, which may have to grow for it.
+    fn enter(&mut self, frame: u32, pgno: u32) -> Result<()> {
+        disk::meet("shm.append", &self.path)?;
+        Ok(self.index.append(frame, pgno)?)
     }
 
     fn show(&mut self, page_count: u32) {
