@@ -124,7 +124,8 @@ impl Applier {
 
     pub(super) fn adopt(&mut self, local: Local) -> Result<(), ApplyError> {
         self.record.note_inode(local.inode()?)?;
-        let wal = local.log().file().clone();
+        let log = local.log();
+        let log = (log.file().clone(), log.doubts().clone());
         let durable = match self.durable.take() {
             Some(durable) => durable,
             None => Durable::open(&self.directory)?,
@@ -133,7 +134,7 @@ impl Applier {
         let wake = self.shared.clone();
         let config = &self.shared.config;
         let checkpointer =
-            Checkpointer::new(&config.name, &config.path, wal, durable, move |done| {
+            Checkpointer::new(&config.name, &config.path, log, durable, move |done| {
                 let _ = sender.send(done);
                 wake.wake();
             });

@@ -1,5 +1,6 @@
 //! Who waits for the disk, so that the one that applies does not: checkpoints, syncs, the durable position.
 
+use super::doubt::Doubt;
 use super::record::{Durable, Mark};
 use crate::disk::{self, Errands, File};
 use crate::sqlite::{SqliteError, checkpoint_connection};
@@ -39,11 +40,11 @@ pub struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// `wal` is the open `-wal` file; `done` is called by the thread that did it.
+    /// `wal` is the open `-wal` file, and what is known of its syncs; `done` is called by the thread that did it.
     pub fn new(
         name: &str,
         database: &Path,
-        wal: Arc<File>,
+        (wal, doubt): (Arc<File>, Arc<Doubt>),
         mut durable: Durable,
         done: impl Fn(Done) + Send + 'static,
     ) -> Checkpointer {
@@ -59,7 +60,7 @@ impl Checkpointer {
                 done(Done::Checkpoint(result));
             }
             Order::Sync(mark) => {
-                done(match wal.sync_data("durable.sync-wal") {
+                done(match doubt.sync("durable.sync-wal", &wal) {
                     Ok(()) => Done::Sync(durable.note(mark).map(|()| mark)),
                     Err(error) => Done::Unsynced(error),
                 });
@@ -137,7 +138,9 @@ mod tests {
             frame_cksum: None,
         };
         let mark = Mark { point, log: None };
-        let mut checkpointer = Checkpointer::new("db", &path, wal, durable, move |what| {
+        let doubt = Arc::new(Doubt::open(directory.path()).expect("nothing is noted"));
+        let log = (wal, doubt);
+        let mut checkpointer = Checkpointer::new("db", &path, log, durable, move |what| {
             let _ = sender.send(what);
         });
         checkpointer.sync(mark);

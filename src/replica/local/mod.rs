@@ -10,6 +10,7 @@ mod scan;
 
 pub use error::LocalError;
 
+use super::doubt::Doubt;
 use super::log::{Log, NewFrame};
 use super::record::Mark;
 use crate::disk::{self, File, fault};
@@ -76,7 +77,8 @@ impl Local {
         };
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
-        let log = Log::open(Path::new(&wal), &published, page_size)?;
+        let doubt = Arc::new(Doubt::open(directory)?);
+        let log = Log::open(Path::new(&wal), &published, page_size, doubt)?;
         share_group(path);
         // A writer killed in the middle of a transaction leaves entries that nobody will ever publish.
         index.cleanup(published.mx_frame)?;
