@@ -38,6 +38,8 @@ pub struct Applier {
     pub(super) policy: super::restart::Policy,
     pub(super) scrub: super::scrub::Scrub,
     pub(super) last_sync: Instant,
+    /// When it was looked last whether the files are still those that are open.
+    pub(super) last_look: Instant,
     /// Bytes that became visible since the house was kept last.
     pub(super) unkept: u64,
 }
@@ -93,6 +95,7 @@ impl Applier {
             policy,
             scrub,
             last_sync: Instant::now(),
+            last_look: Instant::now(),
             unkept: 0,
         };
         if let Opened::Database {

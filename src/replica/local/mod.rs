@@ -4,11 +4,13 @@
 //! for a FULL, RESTART or TRUNCATE checkpoint gets what a PASSIVE one gives, as beside any busy writer.
 
 mod error;
+mod files;
 mod restart;
 mod room;
 mod scan;
 
 pub use error::LocalError;
+pub use files::share_group;
 
 use super::doubt::Doubt;
 use super::log::{Log, NewFrame};
@@ -20,9 +22,9 @@ use crate::format::walindex::{CKPT, IndexHeader, READERS, READMARK_NOT_USED, WRI
 use crate::sqlite::WalIndex;
 use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
+use files::shm_number;
 use room::Room;
 use std::collections::HashSet;
-use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +49,8 @@ pub struct Local {
     path: PathBuf,
     db: Arc<File>,
     log: Log,
+    /// Device and number of the `-shm` file that is mapped.
+    shm: Option<(u64, u64)>,
     room: Room,
     published: IndexHeader,
     page_size: u32,
@@ -67,6 +71,7 @@ impl Local {
         cookie_delta: u32,
     ) -> Result<Local> {
         let mut index = open_patiently(path)?;
+        let shm = shm_number(path);
         let published = index
             .header()
             .map_err(|e| foreign(path, format!("its wal-index is unreadable: {e}")))?;
@@ -90,6 +95,7 @@ impl Local {
             path: path.to_owned(),
             db,
             log,
+            shm,
             room,
             published,
             page_size,
@@ -332,40 +338,6 @@ impl Local {
     pub fn rest(&mut self) {
         self.log.rest();
         self.seen = HashSet::new();
-    }
-
-    /// An error if the paths do not lead to the files that are open here any more.
-    pub fn check_files(&self) -> Result<()> {
-        for (file, what) in [
-            (&*self.db, "the database file"),
-            (&**self.log.file(), "the -wal file"),
-        ] {
-            if !file.is_current() {
-                return Err(LocalError::Gone {
-                    path: self.path.clone(),
-                    what,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// SQLite makes `-wal` and `-shm` with the database's mode, and only root's with its group: readers in that group need both.
-/// As far as the user may; a reader that cannot open them says so itself.
-pub fn share_group(path: &Path) {
-    let group_of = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.gid());
-    let Some(group) = std::fs::metadata(path).ok().map(|m| m.gid()) else {
-        return;
-    };
-    for suffix in ["-wal", "-shm"] {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(suffix);
-        let beside = Path::new(&beside);
-        if group_of(beside).is_some_and(|now| now != group) {
-            // Never through a link: it could lead anywhere.
-            let _ = lchown(beside, None, Some(group));
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod faults;
 mod foreign;
 mod full;
 mod gather;
+mod gone;
 mod held;
 mod killed;
 mod opening;
