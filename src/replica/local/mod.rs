@@ -213,6 +213,8 @@ impl Local {
         self.check_untouched()?;
         let page_count = mark.point.page_count;
         let kept = self.newest(pages, page_count);
+        // Before the hashes: of what no disk has room for they would take all that there is.
+        self.make_room(page_count)?;
         for page in &kept {
             self.sums.set(page.pgno, page_hash(page.pgno, page.page))?;
         }
@@ -225,7 +227,6 @@ impl Local {
                 want,
             });
         }
-        self.make_room(page_count)?;
         note()?;
         fault::point("apply.noted");
         self.write(&kept, page_count)?;
