@@ -6,9 +6,15 @@ use crate::disk::{self, Errands, File};
 use crate::sqlite::{SqliteError, checkpoint_connection};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Orders that may wait: one of each kind, and those that nobody waits for.
 const QUEUE: usize = 16;
+
+/// The pause after a checkpoint that failed, twice as long after each that follows.
+const FIRST_REST: Duration = Duration::from_millis(50);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// What shall be done.
 enum Order {
@@ -37,6 +43,8 @@ pub struct Checkpointer {
     pub syncing: bool,
     /// The log could not be synced, and nobody has drawn the conclusion yet.
     pub unsynced: bool,
+    /// When the checkpoint after one that failed may be ordered, and the pause that was.
+    rest: Option<(Instant, Duration)>,
 }
 
 impl Checkpointer {
@@ -71,7 +79,24 @@ impl Checkpointer {
             checkpointing: false,
             syncing: false,
             unsynced: false,
+            rest: None,
         }
+    }
+
+    /// True if a checkpoint may be ordered: none is under way, and none has failed just now.
+    pub fn may_checkpoint(&self) -> bool {
+        let rests = self.rest.is_some_and(|(until, _)| Instant::now() < until);
+        !self.checkpointing && !rests
+    }
+
+    /// A checkpoint ended; one that failed will fail again for a while.
+    pub fn checkpointed(&mut self, failed: bool) {
+        self.checkpointing = false;
+        self.rest = failed.then(|| {
+            let rest = self.rest.map_or(FIRST_REST, |(_, rest)| rest * 2);
+            let rest = rest.min(LONGEST_REST);
+            (Instant::now() + rest, rest)
+        });
     }
 
     /// Orders a PASSIVE checkpoint.

@@ -136,11 +136,9 @@ pub(super) fn note_done(shared: &Shared, checkpointer: &mut Option<Checkpointer>
 fn note_one(shared: &Shared, checkpointer: &mut Checkpointer, done: Done) {
     match done {
         Done::Checkpoint(result) => {
-            checkpointer.checkpointing = false;
-            shared.note_fault(
-                "checkpoint",
-                result.err().filter(|e| !e.is_busy()).map(|e| e.to_string()),
-            );
+            let failed = result.err().filter(|error| !error.is_busy());
+            checkpointer.checkpointed(failed.is_some());
+            shared.note_fault("checkpoint", failed.map(|error| error.to_string()));
         }
         Done::Sync(result) => {
             checkpointer.syncing = false;
