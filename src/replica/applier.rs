@@ -285,7 +285,11 @@ impl Applier {
             return Ok(seed.append(pages)?);
         }
         let local = attached(&mut self.local, &self.shared)?;
-        local.append(&page_refs(pages, local.page_size()))?;
+        let refs = page_refs(pages, local.page_size());
+        match self.seed {
+            Seed::InPlace => local.append_seed(&refs)?,
+            _ => local.append(&refs)?,
+        }
         Ok(())
     }
 

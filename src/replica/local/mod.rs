@@ -200,6 +200,13 @@ impl Local {
         self.write(&kept, 0)
     }
 
+    /// As [`Local::append`], for a snapshot: there is nothing to go back to, and what could be taken back is not kept.
+    pub fn append_seed(&mut self, pages: &[PageRef<'_>]) -> Result<()> {
+        self.append(pages)?;
+        self.sums.commit();
+        Ok(())
+    }
+
     /// Appends the last pages of a transaction, checks the database's checksum, and makes all visible. `note` is called
     /// when the checksum is proven, before the last frame is written.
     ///
@@ -321,6 +328,12 @@ impl Local {
         note: impl FnOnce() -> disk::Result<()>,
     ) -> Result<()> {
         let page1 = std::mem::take(&mut self.page1);
+        if page1.is_empty() {
+            return Err(LocalError::Damaged {
+                path: self.path.clone(),
+                what: "a snapshot came without its first page".to_owned(),
+            });
+        }
         let result = self.publish(
             &[PageRef {
                 pgno: 1,

@@ -96,6 +96,7 @@ impl Local {
             return Ok(false);
         }
         self.sums = Sums::create(directory, page_size)?;
+        self.page1.clear();
         self.cookie_delta = cookie_delta;
         Ok(true)
     }
