@@ -142,11 +142,11 @@ fn is_broken(error: &SqliteError) -> bool {
     }
 }
 
-/// SQLite cannot open it, so no reader can use it and nothing can be mended in place: keep it for whoever wants to look,
-/// and begin anew.
+/// SQLite cannot open it, so no reader can come to it and nothing can be mended in place: keep it for whoever wants to look,
+/// and begin anew. Who has read its schema before may go on with the file that is moved, and sees nothing new.
 fn set_aside(path: &Path, directory: &Path, why: &str) -> Result<Opened, OpenError> {
     let aside = directory.join("damaged.db");
-    tracing::error!(database = %path.display(), kept_as = %aside.display(), "damaged ({why}); a snapshot replaces it");
+    tracing::error!(database = %path.display(), kept_as = %aside.display(), "damaged ({why}); a snapshot replaces it; programs that have it open must open it anew: they may see the old file for ever");
     disk::rename("damaged.rename", path, &aside)?;
     Ok(Opened::Nothing)
 }
