@@ -102,6 +102,12 @@ impl Sums {
         };
     }
 
+    /// Pages that could be taken back.
+    #[cfg(test)]
+    pub fn pending(&self) -> usize {
+        self.undo_pages.len()
+    }
+
     /// Takes pending changes back.
     pub fn rollback(&mut self) {
         while let (Some(pgno), Some(hash)) = (self.undo_pages.pop(), self.undo_hashes.pop()) {

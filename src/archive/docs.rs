@@ -4,6 +4,7 @@
 //! position or a time would otherwise read as another one. Who changes a document by hand removes the field.
 
 use super::error::DocError;
+use crate::format::dbheader::valid_page_size;
 use crate::format::position::Position;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -90,7 +91,7 @@ macro_rules! json {
             /// Reads the object's bytes.
             ///
             /// # Errors
-            /// If they are not of this kind, or of another version, or were changed.
+            /// If they are not of this kind, or of another version, or were changed, or if no database has such numbers.
             pub fn parse(bytes: &[u8]) -> Result<Self, DocError> {
                 let mut value: Value = serde_json::from_slice(bytes)?;
                 let stated = value.as_object_mut().and_then(|f| f.remove(CHECKSUM));
@@ -98,10 +99,11 @@ macro_rules! json {
                     return Err(DocError::Checksum);
                 }
                 let doc: Self = serde_json::from_value(value)?;
-                match doc.version {
-                    VERSION => Ok(doc),
-                    other => Err(DocError::Version(other)),
+                if doc.version != VERSION {
+                    return Err(DocError::Version(doc.version));
                 }
+                doc.check()?;
+                Ok(doc)
             }
         }
     };
@@ -110,6 +112,36 @@ macro_rules! json {
 json!(OwnerDoc);
 json!(GenerationDoc);
 json!(SnapshotDoc);
+
+impl OwnerDoc {
+    fn check(&self) -> Result<(), DocError> {
+        Ok(())
+    }
+}
+
+impl GenerationDoc {
+    fn check(&self) -> Result<(), DocError> {
+        check_page_size(self.page_size)
+    }
+}
+
+impl SnapshotDoc {
+    fn check(&self) -> Result<(), DocError> {
+        check_page_size(self.page_size)?;
+        match self.page_count {
+            0 => Err(DocError::NoPages),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Who reads a database by it divides by it.
+fn check_page_size(page_size: u32) -> Result<(), DocError> {
+    match valid_page_size(page_size) {
+        true => Ok(()),
+        false => Err(DocError::PageSize(page_size)),
+    }
+}
 
 /// Positions as text, as everywhere.
 mod text_always {

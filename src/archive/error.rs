@@ -103,4 +103,10 @@ pub enum DocError {
     /// Written by a newer walcast.
     #[error("it has version {0}, and this walcast knows version {known}", known = super::docs::VERSION)]
     Version(u32),
+    /// The page size is not one that SQLite uses.
+    #[error("its page size is {0}, which no database has")]
+    PageSize(u32),
+    /// It is of a snapshot without pages.
+    #[error("it is of a database without pages")]
+    NoPages,
 }

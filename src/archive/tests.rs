@@ -284,6 +284,19 @@ fn documents_read_back_and_say_what_is_wrong() {
         taken_us: 2,
     };
     assert_eq!(SnapshotDoc::parse(&doc.encode()).expect("whole"), doc);
+    for (page_size, page_count, what) in [
+        (0, 3, "page size is 0"),
+        (4095, 3, "page size is 4095"),
+        (4096, 0, "without pages"),
+    ] {
+        let other = SnapshotDoc {
+            page_size,
+            page_count,
+            ..doc.clone()
+        };
+        let error = SnapshotDoc::parse(&other.encode()).expect_err("no such database");
+        assert!(error.to_string().contains(what), "{error}");
+    }
     let newer = SnapshotDoc { version: 2, ..doc };
     let error = SnapshotDoc::parse(&newer.encode()).expect_err("unknown");
     assert!(error.to_string().contains("version 2"), "{error}");
@@ -299,6 +312,12 @@ fn documents_read_back_and_say_what_is_wrong() {
         GenerationDoc::parse(&generation.encode()).expect("whole"),
         generation
     );
+    let other = GenerationDoc {
+        page_size: 0,
+        ..generation
+    };
+    let error = GenerationDoc::parse(&other.encode()).expect_err("no such database");
+    assert!(error.to_string().contains("page size is 0"), "{error}");
 }
 
 fn segment() -> impl Strategy<Value = SegmentDoc> {

@@ -84,6 +84,11 @@ fn run<T>(op: &'static str, path: &Path, body: impl Fn() -> io::Result<T>) -> Re
     }
 }
 
+/// Gives a test its chance to make an operation fail that SQLite does for us.
+pub fn meet(op: &'static str, path: &Path) -> Result<()> {
+    run(op, path, || Ok(()))
+}
+
 /// Reads a whole small file.
 pub fn read(op: &'static str, path: &Path) -> Result<Vec<u8>> {
     run(op, path, || fs::read(path))
@@ -175,8 +180,12 @@ pub fn list(op: &'static str, path: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// Makes the names in a directory survive a power cut.
+/// Makes the names in a directory survive a power cut. An empty path, which is the parent of a bare name, is the current one.
 pub fn sync_dir(op: &'static str, path: &Path) -> Result<()> {
+    let path = match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    };
     run(op, path, || fs::File::open(path)?.sync_all())
 }
 

@@ -23,7 +23,7 @@ const WAL_VERSION: u8 = 2;
 
 /// The write version of a replica's page 1. SQLite opens a file whose write version is above
 /// the one it knows, but read-only: its own way to keep applications from writing.
-const REPLICA_WRITE_VERSION: u8 = 3;
+pub const REPLICA_WRITE_VERSION: u8 = 3;
 
 /// `PENDING_BYTE` in `os.h`: the page that holds it is used for locks and never for data.
 const PENDING_BYTE: u32 = 0x4000_0000;

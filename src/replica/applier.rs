@@ -38,6 +38,8 @@ pub struct Applier {
     pub(super) policy: super::restart::Policy,
     pub(super) scrub: super::scrub::Scrub,
     pub(super) last_sync: Instant,
+    /// When it was looked last whether the files are still those that are open.
+    pub(super) last_look: Instant,
     /// Bytes that became visible since the house was kept last.
     pub(super) unkept: u64,
 }
@@ -74,6 +76,7 @@ impl Applier {
             // Somebody deleted it, or it was set aside. A snapshot may take long, and the position must not claim it.
             durable.forget()?;
             record.forget()?;
+            record.note_detached(false)?;
         }
         let config = &shared.config;
         let policy = super::restart::Policy::new(config.wal_soft_limit, config.wal_hard_limit);
@@ -92,6 +95,7 @@ impl Applier {
             policy,
             scrub,
             last_sync: Instant::now(),
+            last_look: Instant::now(),
             unkept: 0,
         };
         if let Opened::Database {
@@ -123,7 +127,8 @@ impl Applier {
 
     pub(super) fn adopt(&mut self, local: Local) -> Result<(), ApplyError> {
         self.record.note_inode(local.inode()?)?;
-        let wal = local.log().file().clone();
+        let log = local.log();
+        let log = (log.file().clone(), log.doubts().clone());
         let durable = match self.durable.take() {
             Some(durable) => durable,
             None => Durable::open(&self.directory)?,
@@ -132,7 +137,7 @@ impl Applier {
         let wake = self.shared.clone();
         let config = &self.shared.config;
         let checkpointer =
-            Checkpointer::new(&config.name, &config.path, wal, durable, move |done| {
+            Checkpointer::new(&config.name, &config.path, log, durable, move |done| {
                 let _ = sender.send(done);
                 wake.wake();
             });
@@ -280,7 +285,11 @@ impl Applier {
             return Ok(seed.append(pages)?);
         }
         let local = attached(&mut self.local, &self.shared)?;
-        local.append(&page_refs(pages, local.page_size()))?;
+        let refs = page_refs(pages, local.page_size());
+        match self.seed {
+            Seed::InPlace => local.append_seed(&refs)?,
+            _ => local.append(&refs)?,
+        }
         Ok(())
     }
 
@@ -349,7 +358,7 @@ impl Applier {
         let mark = self.machine.proven();
         self.checkpointer = None;
         if let Some(local) = self.local.take() {
-            local.release_writable()?;
+            local.release_writable(&mut self.record)?;
         }
         Ok(mark)
     }

@@ -1,13 +1,20 @@
 //! Who waits for the disk, so that the one that applies does not: checkpoints, syncs, the durable position.
 
+use super::doubt::Doubt;
 use super::record::{Durable, Mark};
 use crate::disk::{self, Errands, File};
 use crate::sqlite::{SqliteError, checkpoint_connection};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Orders that may wait: one of each kind, and those that nobody waits for.
 const QUEUE: usize = 16;
+
+/// The pause after a checkpoint that failed, twice as long after each that follows.
+const FIRST_REST: Duration = Duration::from_millis(50);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// What shall be done.
 enum Order {
@@ -36,14 +43,16 @@ pub struct Checkpointer {
     pub syncing: bool,
     /// The log could not be synced, and nobody has drawn the conclusion yet.
     pub unsynced: bool,
+    /// When the checkpoint after one that failed may be ordered, and the pause that was.
+    rest: Option<(Instant, Duration)>,
 }
 
 impl Checkpointer {
-    /// `wal` is the open `-wal` file; `done` is called by the thread that did it.
+    /// `wal` is the open `-wal` file, and what is known of its syncs; `done` is called by the thread that did it.
     pub fn new(
         name: &str,
         database: &Path,
-        wal: Arc<File>,
+        (wal, doubt): (Arc<File>, Arc<Doubt>),
         mut durable: Durable,
         done: impl Fn(Done) + Send + 'static,
     ) -> Checkpointer {
@@ -59,7 +68,7 @@ impl Checkpointer {
                 done(Done::Checkpoint(result));
             }
             Order::Sync(mark) => {
-                done(match wal.sync_data("durable.sync-wal") {
+                done(match doubt.sync("durable.sync-wal", &wal) {
                     Ok(()) => Done::Sync(durable.note(mark).map(|()| mark)),
                     Err(error) => Done::Unsynced(error),
                 });
@@ -70,7 +79,24 @@ impl Checkpointer {
             checkpointing: false,
             syncing: false,
             unsynced: false,
+            rest: None,
         }
+    }
+
+    /// True if a checkpoint may be ordered: none is under way, and none has failed just now.
+    pub fn may_checkpoint(&self) -> bool {
+        let rests = self.rest.is_some_and(|(until, _)| Instant::now() < until);
+        !self.checkpointing && !rests
+    }
+
+    /// A checkpoint ended; one that failed will fail again for a while.
+    pub fn checkpointed(&mut self, failed: bool) {
+        self.checkpointing = false;
+        self.rest = failed.then(|| {
+            let rest = self.rest.map_or(FIRST_REST, |(_, rest)| rest * 2);
+            let rest = rest.min(LONGEST_REST);
+            (Instant::now() + rest, rest)
+        });
     }
 
     /// Orders a PASSIVE checkpoint.
@@ -137,7 +163,9 @@ mod tests {
             frame_cksum: None,
         };
         let mark = Mark { point, log: None };
-        let mut checkpointer = Checkpointer::new("db", &path, wal, durable, move |what| {
+        let doubt = Arc::new(Doubt::open(directory.path()).expect("nothing is noted"));
+        let log = (wal, doubt);
+        let mut checkpointer = Checkpointer::new("db", &path, log, durable, move |what| {
             let _ = sender.send(what);
         });
         checkpointer.sync(mark);

@@ -43,25 +43,30 @@ pub fn detach_offline(path: &Path) -> Result<Option<Position>, DetachError> {
     let mut record = Record::open(&directory).map_err(OpenError::from)?;
     let durable = Durable::open(&directory)?.mark();
     let db = File::open_rw("db.open", path).map(Arc::new);
-    let Opened::Database {
-        local,
-        mark,
-        proven,
-    } = open_local(path, db, &directory, &mut record, durable, &|_| {})?
-    else {
-        return Err(DetachError::Nothing(path.display().to_string()));
+    let mark = match open_local(path, db, &directory, &mut record, durable, &|_| {}) {
+        Ok(Opened::Database {
+            local,
+            mark,
+            proven,
+        }) => {
+            local.release_writable(&mut record)?;
+            mark.filter(|_| proven)
+        }
+        Ok(Opened::Nothing) => return Err(DetachError::Nothing(path.display().to_string())),
+        // One before this was killed, or could not remove all.
+        Err(OpenError::Detached { .. }) => None,
+        Err(error) => return Err(error.into()),
     };
-    local.release_writable()?;
-    drop(lock);
     finish(path)?;
-    Ok(mark.filter(|_| proven).map(|m| m.point.position))
+    // Not before: who waits for it would find what is being removed.
+    drop(lock);
+    Ok(mark.map(|m| m.point.position))
 }
 
 /// What walcast kept beside a database that is detached could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path} is an ordinary database now, but what walcast kept beside it could not be removed ({source}): remove {directory}, \
-     or a replica that is started there takes the database for its own",
+    "{path} is an ordinary database now, but what walcast kept beside it could not be removed ({source}): remove {directory}",
     path = path.display(),
     directory = ownership::directory_of(path).display()
 )]
@@ -72,7 +77,7 @@ pub struct LeftBehind {
     source: disk::DiskError,
 }
 
-/// Removes what walcast kept beside the database. No connection of ours is open on it any more.
+/// Removes what walcast kept beside the database. No connection of ours is open on it any more, and its lock is still held.
 pub(super) fn finish(path: &Path) -> Result<(), LeftBehind> {
     // The page that makes it writable is in the log: into the file with it, for whoever looks there (`walcast primary`).
     // Readers may be in the way; then the application's own checkpoint does it.
@@ -81,9 +86,22 @@ pub(super) fn finish(path: &Path) -> Result<(), LeftBehind> {
     if !matches!(copied, Ok(Ok(()))) {
         tracing::info!(database = %path.display(), "detached; its log is not in the file yet");
     }
-    let removed = disk::remove_dir_all("detach.remove", &ownership::directory_of(path));
-    removed.map_err(|source| LeftBehind {
+    remove_notes(&ownership::directory_of(path)).map_err(|source| LeftBehind {
         path: path.to_owned(),
         source,
     })
+}
+
+/// What says that it is detached goes last. With the notes of the copy alone a replica would take the database back.
+fn remove_notes(directory: &Path) -> disk::Result<()> {
+    for name in disk::list("detach.list", directory)? {
+        let path = directory.join(&name);
+        match name.as_str() {
+            "replica" | "lock" => {}
+            _ if path.is_dir() => disk::remove_dir_all("detach.remove", &path)?,
+            _ => disk::remove_file("detach.remove", &path)?,
+        }
+    }
+    disk::sync_dir("detach.sync-names", directory)?;
+    disk::remove_dir_all("detach.remove", directory)
 }

@@ -58,6 +58,11 @@ impl ApplyError {
         matches!(self, ApplyError::Local(LocalError::Foreign { .. }))
     }
 
+    /// True if the database is an application's, since a detach.
+    pub fn is_detached(&self) -> bool {
+        matches!(self, ApplyError::Open(OpenError::Detached { .. }))
+    }
+
     /// True if the files must be opened again: those at the path are others, or hold what is not known here.
     pub fn must_reopen(&self) -> bool {
         self.is_foreign() || matches!(self, ApplyError::Local(LocalError::Gone { .. }))

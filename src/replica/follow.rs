@@ -250,6 +250,7 @@ async fn stream_once(follower: &Follower, session: &CancellationToken, turns: &m
         }
         Err(_) => return Ended::Here,
     };
+    shared.opened();
     let from = request.mark.map(|mark| mark.point.position);
     let seen = (*shared.watch().borrow()).map(|point| point.position);
     let archive = shared.config.archive.as_ref();

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 /// The durable position is at most this old while commits come in.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks whether the paths still lead to the files that are open, however busy they are.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Applier {
     /// Looks whether a stream may begin: not onto a log that is at its limit, which a restart of the process leaves so.
@@ -40,6 +42,10 @@ impl Applier {
         // A copy whose content is not proven is not at its position: to call that durable would be a claim.
         let proven = self.machine.proven();
         if let (Some(local), Some(checkpointer)) = (&mut self.local, &mut self.checkpointer) {
+            if self.last_look.elapsed() >= LOOK_INTERVAL {
+                self.last_look = Instant::now();
+                local.check_files()?;
+            }
             if std::mem::take(&mut checkpointer.unsynced) {
                 local.doubt_log();
             }
@@ -69,7 +75,6 @@ impl Applier {
             }
             self.shared.note_wal(local.log().bytes());
             if idle && at_rest && self.machine.local().is_some() {
-                local.check_files()?;
                 local.check_untouched()?;
                 // In the middle of a transaction the hashes are of what is not visible yet.
                 if local.log().next() == local.backfill().0 {
@@ -131,11 +136,9 @@ pub(super) fn note_done(shared: &Shared, checkpointer: &mut Option<Checkpointer>
 fn note_one(shared: &Shared, checkpointer: &mut Checkpointer, done: Done) {
     match done {
         Done::Checkpoint(result) => {
-            checkpointer.checkpointing = false;
-            shared.note_fault(
-                "checkpoint",
-                result.err().filter(|e| !e.is_busy()).map(|e| e.to_string()),
-            );
+            let failed = result.err().filter(|error| !error.is_busy());
+            checkpointer.checkpointed(failed.is_some());
+            shared.note_fault("checkpoint", failed.map(|error| error.to_string()));
         }
         Done::Sync(result) => {
             checkpointer.syncing = false;

@@ -1,5 +1,6 @@
 //! The replica's own WAL file: its salts, its checksums, its frames. Only bytes; what readers see is the wal-index.
 
+use super::doubt::Doubt;
 use crate::disk::{self, File};
 use crate::format::wal::{
     Cksum, FRAME_HEADER_SIZE, FrameScanner, WAL_HEADER_SIZE, WalHeader, frame_offset, frame_size,
@@ -19,6 +20,8 @@ pub struct NewFrame<'a> {
     pub page: &'a [u8],
 }
 
+const UNSYNCED: &str = "a sync of it failed";
+
 /// The WAL file of the local database.
 pub struct Log {
     file: Arc<File>,
@@ -30,17 +33,24 @@ pub struct Log {
     cksum: Cksum,
     /// What is wrong in a log that readers use all the same: they go by the wal-index.
     damage: Option<String>,
+    doubt: Arc<Doubt>,
     buffer: Vec<u8>,
 }
 
 impl Log {
     /// Opens the file that SQLite has made and, where it holds frames, recovered to `index`.
-    pub fn open(wal: &Path, index: &IndexHeader, page_size: u32) -> disk::Result<Log> {
+    pub fn open(
+        wal: &Path,
+        index: &IndexHeader,
+        page_size: u32,
+        doubt: Arc<Doubt>,
+    ) -> disk::Result<Log> {
         let file = Arc::new(File::open_rw("wal.open", wal)?);
         // SQLite syncs the name of a log that it made with its own first sync, at a checkpoint. Until then a power cut could
         // take the file with all that was synced into it.
-        let directory = wal.parent().filter(|p| !p.as_os_str().is_empty());
-        disk::sync_dir("wal.sync-name", directory.unwrap_or(Path::new(".")))?;
+        if let Some(directory) = wal.parent() {
+            disk::sync_dir("wal.sync-name", directory)?;
+        }
         let mut bytes = [0; WAL_HEADER_SIZE];
         let read = file.read_at("wal.read", &mut bytes, 0)?;
         let on_disk = (read == WAL_HEADER_SIZE)
@@ -55,8 +65,15 @@ impl Log {
                 ..WalHeader::new(index.page_size, 0, index.salt)
             },
         });
-        let damage = (live.is_some() && !on_disk_is_live)
-            .then(|| "its header is not the one that the wal-index is of".to_owned());
+        let damage = if live.is_none() {
+            // Whoever closed the database last has copied it, and it begins anew.
+            doubt.clear()?;
+            None
+        } else if !on_disk_is_live {
+            Some("its header is not the one that the wal-index is of".to_owned())
+        } else {
+            doubt.is_raised().then(|| UNSYNCED.to_owned())
+        };
         let sequence = on_disk.map_or(0, |h| h.sequence.wrapping_add(1));
         let header = live.unwrap_or_else(|| {
             WalHeader::new(page_size, sequence, fresh_salt(on_disk.map(|h| h.salt)))
@@ -76,6 +93,7 @@ impl Log {
             next: committed,
             cksum,
             damage,
+            doubt,
             buffer: Vec::new(),
         })
     }
@@ -121,8 +139,13 @@ impl Log {
             // There is only its header, which is written once more.
             self.header_written = false;
         } else if self.damage.is_none() {
-            self.damage = Some("a sync of it failed".to_owned());
+            self.damage = Some(UNSYNCED.to_owned());
         }
+    }
+
+    /// Whether its syncs can be believed.
+    pub fn doubts(&self) -> &Arc<Doubt> {
+        &self.doubt
     }
 
     /// The file, for its syncs.
@@ -165,6 +188,7 @@ impl Log {
         // Frames of the log before lie behind it. Were they to meet an old header after a power cut, SQLite would play
         // them back over a newer database: so the header goes first (SQLite ticket ff5be73dee).
         self.file.sync_data("wal.sync-header")?;
+        self.doubt.clear()?;
         self.header_written = true;
         Ok(())
     }

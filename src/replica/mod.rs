@@ -11,6 +11,7 @@ mod archive;
 mod checkpointer;
 mod copy;
 mod detach;
+mod doubt;
 mod error;
 mod follow;
 mod gather;

@@ -35,6 +35,19 @@ pub enum OpenError {
         /// The database.
         path: PathBuf,
     },
+    /// It was a replica, and belongs to an application now.
+    #[error(
+        "{path} was detached and is an ordinary database: it is left as it is; stop replicating it (remove its entry), then: \
+         walcast detach --db {path}, which removes {directory}",
+        path = path.display(),
+        directory = directory.display()
+    )]
+    Detached {
+        /// The database.
+        path: PathBuf,
+        /// What walcast kept beside it.
+        directory: PathBuf,
+    },
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] disk::DiskError),
@@ -68,7 +81,14 @@ pub fn open_local(
         && record.may_be(db.inode("db.stat")?)?;
     let mut bytes = [0; HEADER_SIZE];
     let read = db.read_at("db.read", &mut bytes, 0)?;
+    let theirs = || OpenError::Detached {
+        path: path.to_owned(),
+        directory: directory.to_owned(),
+    };
     let header = match DbHeader::parse(&bytes[..read]) {
+        // Nor is it attached to: its application writes, and would meet our locks each time that this is tried.
+        Ok(header) if record.detached && !header.is_replica() => return Err(theirs()),
+        Err(_) if record.detached => return Err(theirs()),
         Ok(header) if known || header.write_version == 3 => header,
         Ok(_) => {
             return Err(OpenError::NotOurs {
@@ -85,11 +105,20 @@ pub fn open_local(
     let delta = record.cookie_delta;
     let mut local = match Local::attach(path, db, directory, header.page_size, delta) {
         Ok(local) => local,
+        Err(LocalError::Sqlite(error)) if is_broken(&error) && record.detached => {
+            return Err(theirs());
+        }
         Err(LocalError::Sqlite(error)) if is_broken(&error) => {
             return set_aside(path, directory, &error.to_string());
         }
         Err(error) => return Err(error.into()),
     };
+    // A detach writes its page 1 to the log, and a reader may keep it from the file for long: what the file says of itself is
+    // of before. Where there are notes of a copy and none of a detach, somebody took the mark off, and the copy is healed.
+    if (record.detached || !known) && local.is_writable()? {
+        return Err(theirs());
+    }
+    record.note_detached(false)?;
     local.scan(grew)?;
     let (mark, proven) = locate(&mut local, record, durable)?;
     Ok(Opened::Database {
@@ -113,11 +142,11 @@ fn is_broken(error: &SqliteError) -> bool {
     }
 }
 
-/// SQLite cannot open it, so no reader can use it and nothing can be mended in place: keep it for whoever wants to look,
-/// and begin anew.
+/// SQLite cannot open it, so no reader can come to it and nothing can be mended in place: keep it for whoever wants to look,
+/// and begin anew. Who has read its schema before may go on with the file that is moved, and sees nothing new.
 fn set_aside(path: &Path, directory: &Path, why: &str) -> Result<Opened, OpenError> {
     let aside = directory.join("damaged.db");
-    tracing::error!(database = %path.display(), kept_as = %aside.display(), "damaged ({why}); a snapshot replaces it");
+    tracing::error!(database = %path.display(), kept_as = %aside.display(), "damaged ({why}); a snapshot replaces it; programs that have it open must open it anew: they may see the old file for ever");
     disk::rename("damaged.rename", path, &aside)?;
     Ok(Opened::Nothing)
 }

@@ -1,6 +1,6 @@
 //! What a replica remembers of itself in `<db>-walcast/`.
 //!
-//! - `replica`: text, replaced atomically. Its identity, and the constant added to the schema cookie.
+//! - `replica`: text, replaced atomically. Its identity, the constant added to the schema cookie, and whether a detach began.
 //! - `applied`: two sectors of 512 bytes, each with its own checksum. One names the state that is visible, the other the next,
 //!   **before** its last frame is written: after a kill the database is at one of the two, and its checksum tells which. They
 //!   are not synced: the page cache outlives a kill, and after a power cut they fail the comparison and are not used.
@@ -26,6 +26,8 @@ pub struct Record {
     pub cookie_delta: u32,
     /// The constant that a seed under way will use.
     pub pending_delta: Option<u32>,
+    /// A detach began: if applications can write to the database, it is theirs.
+    pub detached: bool,
 }
 
 /// What the thread that syncs remembers.
@@ -106,6 +108,7 @@ struct Identity {
     id: String,
     cookie_delta: u32,
     pending_delta: Option<u32>,
+    detached: bool,
 }
 
 impl Identity {
@@ -132,6 +135,7 @@ impl Identity {
                 "id" => found.id = value.to_owned(),
                 "cookie-delta" => found.cookie_delta = number()?,
                 "cookie-delta-pending" => found.pending_delta = Some(number()?),
+                "detached" => found.detached = true,
                 _ => return Err(wrong(format!("unknown line '{line}'"))),
             }
         }
@@ -170,6 +174,7 @@ impl Record {
             id: String::new(),
             cookie_delta: 0,
             pending_delta: None,
+            detached: false,
         };
         let path = directory.join("replica");
         match disk::read_if_exists("replica.read", &path)? {
@@ -178,6 +183,7 @@ impl Record {
                 record.id = identity.id;
                 record.cookie_delta = identity.cookie_delta;
                 record.pending_delta = identity.pending_delta;
+                record.detached = identity.detached;
             }
             None => {
                 record.id = format!("{:016x}{:016x}", super::random_u64(), super::random_u64());
@@ -185,6 +191,15 @@ impl Record {
             }
         }
         Ok(record)
+    }
+
+    /// Notes durably whether a detach began.
+    pub fn note_detached(&mut self, detached: bool) -> disk::Result<()> {
+        if self.detached == detached {
+            return Ok(());
+        }
+        self.detached = detached;
+        self.save_identity()
     }
 
     /// Writes identity and cookie constants, durably.
@@ -195,6 +210,9 @@ impl Record {
         );
         if let Some(pending) = self.pending_delta {
             text.push_str(&format!("cookie-delta-pending {pending}\n"));
+        }
+        if self.detached {
+            text.push_str("detached\n");
         }
         let ops = ReplaceOps {
             write: "replica.write",

@@ -108,7 +108,7 @@ impl Policy {
         let quiet = missing == 0 && bytes >= QUIET_BYTES.min(self.soft);
         let now = Instant::now();
         if now >= self.next_try && !checkpointer.checkpointing {
-            if missing >= CHECKPOINT_BYTES {
+            if missing >= CHECKPOINT_BYTES && checkpointer.may_checkpoint() {
                 checkpointer.checkpoint();
                 self.next_try = now + times(TRY_INTERVAL, bytes, self.soft);
             } else if quiet {
@@ -127,7 +127,7 @@ impl Policy {
             false => self.approach.step(Now {
                 bytes,
                 missing,
-                busy: checkpointer.checkpointing || checkpointer.syncing,
+                busy: !checkpointer.may_checkpoint() || checkpointer.syncing,
                 rested: now >= self.next_try,
             }),
         };
@@ -189,6 +189,9 @@ impl Policy {
                     checkpointer,
                     deadline.saturating_duration_since(Instant::now()),
                 );
+            } else if frames != backfill && !checkpointer.may_checkpoint() {
+                // It has failed just now: a disk that is full, say. There is nothing to wait for.
+                break;
             } else if frames != backfill {
                 checkpointer.checkpoint();
                 wait(
@@ -229,7 +232,9 @@ impl Policy {
         }
         let (frames, backfill) = local.backfill();
         if frames != backfill {
-            checkpointer.checkpoint();
+            if checkpointer.may_checkpoint() {
+                checkpointer.checkpoint();
+            }
         } else if local.try_restart(self.keep())? {
             self.succeeded(shared);
             return Ok(());

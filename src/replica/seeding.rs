@@ -50,7 +50,7 @@ impl Applier {
                 return Err(LocalError::Busy { path, what }.into());
             }
             if let Some(checkpointer) = &mut self.checkpointer
-                && !checkpointer.checkpointing
+                && checkpointer.may_checkpoint()
             {
                 checkpointer.checkpoint();
             }

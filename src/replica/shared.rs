@@ -357,6 +357,11 @@ impl Shared {
         std::mem::replace(&mut inner.last_open_failure, reason.to_owned()) != reason
     }
 
+    /// It is open: what keeps it from that the next time is news, whatever it was before.
+    pub(super) fn opened(&self) {
+        self.lock().last_open_failure.clear();
+    }
+
     /// A part has a fault that does not end the stream, or has it no more.
     pub fn note_fault(&self, part: &'static str, fault: Option<String>) {
         if part == "log" {

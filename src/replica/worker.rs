@@ -5,12 +5,13 @@
 use super::applier::Applier;
 use super::error::ApplyError;
 use super::follow::{Refusal, Request};
+use super::record::Mark;
 use super::shared::Shared;
 use super::{Command, CopyView, detach};
 use crate::disk;
 use crate::format::position::Position;
 use crate::model::{DatabaseState, Message};
-use crate::ownership::{self, Ownership};
+use crate::ownership::{self, Ownership, OwnershipError};
 use crate::sqlite::WalIndex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
@@ -168,9 +169,13 @@ impl Worker {
 
     /// Now and not with the last handle to this: another process may want the files.
     fn let_go(&mut self) {
+        self.close_files();
+        self.ownership = None;
+    }
+
+    fn close_files(&mut self) {
         self.applier = None;
         self.shared.let_go();
-        self.ownership = None;
     }
 
     fn message_at_once(&mut self, message: Message) -> AtOnce {
@@ -198,7 +203,8 @@ impl Worker {
     }
 
     fn begin(&mut self) -> Result<Request, Refusal> {
-        if let Err(reason) = self.open() {
+        if let Err(error) = self.open() {
+            let reason = error.to_string();
             self.shared.set_state(DatabaseState::Failed, reason.clone());
             return Err(Refusal::Failed(reason));
         }
@@ -212,7 +218,7 @@ impl Worker {
         Ok(applier.request())
     }
 
-    fn open(&mut self) -> Result<(), String> {
+    fn open(&mut self) -> Result<(), Unopened> {
         if self
             .applier
             .as_ref()
@@ -225,14 +231,13 @@ impl Worker {
         }
         let path = &self.shared.config.path;
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            disk::create_dir_all("db.directory", parent).map_err(|e| e.to_string())?;
+            disk::create_dir_all("db.directory", parent)?;
         }
         let directory = ownership::directory_of(path);
         if self.ownership.is_none() {
-            self.ownership = Some(ownership::take(&directory).map_err(|e| e.to_string())?);
+            self.ownership = Some(ownership::take(&directory)?);
         }
-        let applier = Applier::open(self.shared.clone(), directory).map_err(|e| e.to_string())?;
-        self.applier = Some(applier);
+        self.applier = Some(Applier::open(self.shared.clone(), directory)?);
         Ok(())
     }
 
@@ -305,17 +310,16 @@ impl Worker {
     }
 
     fn detach(&mut self) -> Result<Option<Position>, Undetached> {
-        self.open().map_err(Undetached::AsItWas)?;
-        let applier = self.applier.take_if(|applier| applier.has_database());
-        let Some(applier) = applier else {
-            return Err(Undetached::AsItWas("it holds no database yet".to_owned()));
+        let mark = match self.open() {
+            Ok(()) => self.release()?,
+            // One before this was killed.
+            Err(Unopened::Apply(error)) if error.is_detached() => None,
+            Err(error) => return Err(Undetached::AsItWas(error.to_string())),
         };
-        // The stream begins anew if this fails, with the files opened anew.
-        self.shared.end_session();
-        let detached = applier.detach();
-        let mark = detached.map_err(|error| Undetached::AsItWas(error.to_string()))?;
-        self.let_go();
+        self.close_files();
         let finished = detach::finish(&self.shared.config.path);
+        // Not before: who waits for it would find what is being removed.
+        self.let_go();
         if let Err(error) = finished {
             let reason = error.to_string();
             self.shared.set_state(DatabaseState::Failed, reason.clone());
@@ -328,6 +332,29 @@ impl Worker {
         tracing::info!(database = %self.shared.config.name, "detached");
         Ok(mark.map(|m| m.point.position))
     }
+
+    /// From here on applications may write to it.
+    fn release(&mut self) -> Result<Option<Mark>, Undetached> {
+        let applier = self.applier.take_if(|applier| applier.has_database());
+        let Some(applier) = applier else {
+            return Err(Undetached::AsItWas("it holds no database yet".to_owned()));
+        };
+        // The stream begins anew if this fails, with the files opened anew.
+        self.shared.end_session();
+        let released = applier.detach();
+        released.map_err(|error| Undetached::AsItWas(error.to_string()))
+    }
+}
+
+/// The database could not be opened.
+#[derive(Debug, thiserror::Error)]
+enum Unopened {
+    #[error(transparent)]
+    Disk(#[from] disk::DiskError),
+    #[error(transparent)]
+    Owned(#[from] OwnershipError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
 }
 
 /// A detach failed.

@@ -1,10 +1,10 @@
 //! An archive as a stream for a replica.
 
 use crate::kit::source;
-use crate::maker::{Maker, made};
+use crate::maker::{Maker, made, write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use walcast::archive::Key;
+use walcast::archive::{Key, SnapshotDoc};
 use walcast::format::position::{Generation, Position};
 use walcast::model::{Chunk, Follows, Message};
 use walcast::replica::{Take, Taken};
@@ -128,6 +128,29 @@ fn a_replica_goes_on_from_where_it_is() {
     let messages = all(&maker.root, Some(states[1])).expect("fed");
     assert_eq!(follows(&messages), Follows::NotRetained);
     assert!(taken(messages).1 == maker.newest().bytes);
+}
+
+#[test]
+fn a_document_with_numbers_that_no_database_has_is_damaged() {
+    let maker = made(1, 1, 2);
+    let snapshot = maker.snapshots.last().expect("a snapshot");
+    let key = Key::snapshot(snapshot.generation, snapshot.index).doc();
+    let key = key.expect("it has one");
+    let bytes = std::fs::read(maker.root.join(key.to_string())).expect("a document");
+    let doc = SnapshotDoc::parse(&bytes).expect("whole");
+    let without_size = SnapshotDoc {
+        page_size: 0,
+        ..doc.clone()
+    };
+    let without_pages = SnapshotDoc {
+        page_count: 0,
+        ..doc
+    };
+    for doc in [without_size, without_pages] {
+        write(&maker.root, key, &doc.encode());
+        let error = all(&maker.root, None).expect_err("damaged");
+        assert_eq!(error.object(), Some(key), "{error}");
+    }
 }
 
 #[test]

@@ -4,12 +4,15 @@
 //! for a FULL, RESTART or TRUNCATE checkpoint gets what a PASSIVE one gives, as beside any busy writer.
 
 mod error;
+mod files;
 mod restart;
 mod room;
 mod scan;
 
 pub use error::LocalError;
+pub use files::share_group;
 
+use super::doubt::Doubt;
 use super::log::{Log, NewFrame};
 use super::record::Mark;
 use crate::disk::{self, File, fault};
@@ -19,9 +22,9 @@ use crate::format::walindex::{CKPT, IndexHeader, READERS, READMARK_NOT_USED, WRI
 use crate::sqlite::WalIndex;
 use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
+use files::shm_number;
 use room::Room;
 use std::collections::HashSet;
-use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +49,8 @@ pub struct Local {
     path: PathBuf,
     db: Arc<File>,
     log: Log,
+    /// Device and number of the `-shm` file that is mapped.
+    shm: Option<(u64, u64)>,
     room: Room,
     published: IndexHeader,
     page_size: u32,
@@ -66,6 +71,7 @@ impl Local {
         cookie_delta: u32,
     ) -> Result<Local> {
         let mut index = open_patiently(path)?;
+        let shm = shm_number(path);
         let published = index
             .header()
             .map_err(|e| foreign(path, format!("its wal-index is unreadable: {e}")))?;
@@ -76,7 +82,8 @@ impl Local {
         };
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
-        let log = Log::open(Path::new(&wal), &published, page_size)?;
+        let doubt = Arc::new(Doubt::open(directory)?);
+        let log = Log::open(Path::new(&wal), &published, page_size, doubt)?;
         share_group(path);
         // A writer killed in the middle of a transaction leaves entries that nobody will ever publish.
         index.cleanup(published.mx_frame)?;
@@ -88,6 +95,7 @@ impl Local {
             path: path.to_owned(),
             db,
             log,
+            shm,
             room,
             published,
             page_size,
@@ -192,6 +200,13 @@ impl Local {
         self.write(&kept, 0)
     }
 
+    /// As [`Local::append`], for a snapshot: there is nothing to go back to, and what could be taken back is not kept.
+    pub fn append_seed(&mut self, pages: &[PageRef<'_>]) -> Result<()> {
+        self.append(pages)?;
+        self.sums.commit();
+        Ok(())
+    }
+
     /// Appends the last pages of a transaction, checks the database's checksum, and makes all visible. `note` is called
     /// when the checksum is proven, before the last frame is written.
     ///
@@ -205,6 +220,8 @@ impl Local {
         self.check_untouched()?;
         let page_count = mark.point.page_count;
         let kept = self.newest(pages, page_count);
+        // Before the hashes: of what no disk has room for they would take all that there is.
+        self.make_room(page_count)?;
         for page in &kept {
             self.sums.set(page.pgno, page_hash(page.pgno, page.page))?;
         }
@@ -217,7 +234,6 @@ impl Local {
                 want,
             });
         }
-        self.make_room(page_count)?;
         note()?;
         fault::point("apply.noted");
         self.write(&kept, page_count)?;
@@ -270,9 +286,15 @@ impl Local {
         });
         self.log.append(frames)?;
         for (i, page) in pages.iter().enumerate() {
-            self.index.append(first + i as u32, page.pgno)?;
+            self.enter(first + i as u32, page.pgno)?;
         }
         Ok(())
+    }
+
+    /// Enters a frame into the wal-index, which may have to grow for it.
+    fn enter(&mut self, frame: u32, pgno: u32) -> Result<()> {
+        disk::meet("shm.append", &self.path)?;
+        Ok(self.index.append(frame, pgno)?)
     }
 
     fn show(&mut self, page_count: u32) {
@@ -306,6 +328,12 @@ impl Local {
         note: impl FnOnce() -> disk::Result<()>,
     ) -> Result<()> {
         let page1 = std::mem::take(&mut self.page1);
+        if page1.is_empty() {
+            return Err(LocalError::Damaged {
+                path: self.path.clone(),
+                what: "a snapshot came without its first page".to_owned(),
+            });
+        }
         let result = self.publish(
             &[PageRef {
                 pgno: 1,
@@ -324,40 +352,6 @@ impl Local {
     pub fn rest(&mut self) {
         self.log.rest();
         self.seen = HashSet::new();
-    }
-
-    /// An error if the paths do not lead to the files that are open here any more.
-    pub fn check_files(&self) -> Result<()> {
-        for (file, what) in [
-            (&*self.db, "the database file"),
-            (&**self.log.file(), "the -wal file"),
-        ] {
-            if !file.is_current() {
-                return Err(LocalError::Gone {
-                    path: self.path.clone(),
-                    what,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// SQLite makes `-wal` and `-shm` with the database's mode, and only root's with its group: readers in that group need both.
-/// As far as the user may; a reader that cannot open them says so itself.
-pub fn share_group(path: &Path) {
-    let group_of = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.gid());
-    let Some(group) = std::fs::metadata(path).ok().map(|m| m.gid()) else {
-        return;
-    };
-    for suffix in ["-wal", "-shm"] {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(suffix);
-        let beside = Path::new(&beside);
-        if group_of(beside).is_some_and(|now| now != group) {
-            // Never through a link: it could lead anywhere.
-            let _ = lchown(beside, None, Some(group));
-        }
     }
 }
 

@@ -4,8 +4,9 @@ use super::{Local, LocalError, Result, Room, busy};
 use crate::disk::fault;
 use crate::format::dbheader::{DbHeader, HEADER_SIZE, to_replica};
 use crate::format::wal::Cksum;
-use crate::format::walindex::{CKPT, IndexHeader, WRITE, read_slot};
+use crate::format::walindex::{CKPT, IndexHeader, read_slot};
 use crate::replica::log::NewFrame;
+use crate::replica::record::Record;
 use crate::sums::Sums;
 use crate::sys::LockKind::Exclusive;
 use std::path::Path;
@@ -95,6 +96,7 @@ impl Local {
             return Ok(false);
         }
         self.sums = Sums::create(directory, page_size)?;
+        self.page1.clear();
         self.cookie_delta = cookie_delta;
         Ok(true)
     }
@@ -119,8 +121,9 @@ impl Local {
         }
     }
 
-    /// Gives applications their database back: page 1 says again that it can be written. WRITE is released.
-    pub fn release_writable(mut self) -> Result<()> {
+    /// Gives applications their database back: page 1 says again that it can be written. That this began is noted before. WRITE
+    /// is released with this; after an error nothing has changed for anybody.
+    pub fn release_writable(mut self, record: &mut Record) -> Result<()> {
         self.abandon()?;
         self.check_untouched()?;
         self.undo_page_size()?;
@@ -129,22 +132,24 @@ impl Local {
         // Readers have cached the schema under the cookie they saw: it stays, only the write version changes.
         to_replica(&mut page1, self.cookie_delta);
         page1[18] = 2;
-        let first = self.log.next() + 1;
         let page_count = self.page_count()?;
-        self.log.append(std::iter::once(NewFrame {
+        record.note_detached(true)?;
+        // Whoever recovers the wal-index takes what is in the log for a commit: so the index, which may find no room, goes first,
+        // and nothing that can fail comes behind the log and its sync.
+        self.enter(self.log.next() + 1, 1)?;
+        let frame = NewFrame {
             pgno: 1,
             commit_size: page_count,
             page: &page1,
-        }))?;
+        };
+        let appended = self.log.append(std::iter::once(frame));
         // Before anybody may write to it: what fails up to here leaves a replica.
-        if let Err(error) = self.log.file().sync_data("detach.sync-wal") {
-            // Whoever recovers the wal-index would take the page for a commit.
+        let written = appended.and_then(|()| self.log.file().sync_data("detach.sync-wal"));
+        if let Err(error) = written {
             self.log.cut();
             return Err(error.into());
         }
-        self.index.append(first, 1)?;
         self.show(page_count);
-        self.index.unlock(WRITE, Exclusive)?;
         Ok(())
     }
 }

@@ -2,7 +2,9 @@
 
 use super::{Local, Result};
 use crate::disk;
-use crate::format::dbheader::{to_primary, to_replica};
+use crate::format::dbheader::{
+    REPLICA_WRITE_VERSION, WRITE_VERSION_OFFSET, to_primary, to_replica,
+};
 use crate::format::dbsum::page_hash;
 use crate::sums::Sums;
 use std::collections::HashSet;
@@ -76,8 +78,23 @@ impl Local {
         Ok(())
     }
 
+    /// True if applications may write: page 1, as they see it now, has not the mark of a replica.
+    pub fn is_writable(&mut self) -> Result<bool> {
+        let mut page1 = vec![0; self.page_size as usize];
+        self.read_raw(1, &mut page1)?;
+        Ok(page1[WRITE_VERSION_OFFSET] != REPLICA_WRITE_VERSION)
+    }
+
     /// The primary's bytes of a page as readers see it now.
     pub fn read_page(&mut self, pgno: u32, page: &mut [u8]) -> Result<()> {
+        self.read_raw(pgno, page)?;
+        if pgno == 1 {
+            to_primary(page, self.cookie_delta);
+        }
+        Ok(())
+    }
+
+    fn read_raw(&mut self, pgno: u32, page: &mut [u8]) -> Result<()> {
         match self.index.find(pgno, self.published.mx_frame)? {
             Some(frame) => self.log.read_page(frame, page)?,
             None => {
@@ -85,9 +102,6 @@ impl Local {
                 let read = self.db.read_at("db.read", page, offset)?;
                 page[read..].fill(0);
             }
-        }
-        if pgno == 1 {
-            to_primary(page, self.cookie_delta);
         }
         Ok(())
     }

@@ -139,6 +139,58 @@ fn a_seed_in_place_does_not_confuse_prepared_statements() {
 }
 
 #[test]
+fn a_seed_in_place_keeps_nothing_to_take_its_pages_back() {
+    let source = source_with_rows(4096, 50);
+    let target = Target::new();
+    let mut applier = target.seeded(&source);
+    applier.disconnected();
+    let mut messages = source.snapshot();
+    let last = messages.pop().expect("its end");
+    for message in messages {
+        applier.message(message).expect("applies");
+        let local = applier.local.as_ref().expect("it is open");
+        assert_eq!(local.sums().pending(), 0);
+    }
+    applier.message(last).expect("whole");
+    assert_eq!(rows(&target.reader()), rows(&source.sql));
+}
+
+#[test]
+fn a_snapshot_without_a_first_page_does_not_get_the_one_of_before() {
+    let source = source_with_rows(4096, 5);
+    let target = Target::new();
+    let mut applier = target.seeded(&source);
+    let local = applier.local.as_mut().expect("it is open");
+    let mut page1 = vec![0; 4096];
+    local.read_page(1, &mut page1).expect("its first page");
+    applier.disconnected();
+    let begin = SnapshotBegin {
+        page_count: 1,
+        start: source.at(0),
+        log: None,
+    };
+    let end = SnapshotEnd {
+        position: source.at(0),
+        dbsum: DbSum(page_hash(1, &page1)),
+        page_count: 1,
+        time_us: 5,
+    };
+    feed(
+        &mut applier,
+        vec![
+            source.hello(Follows::NewReplica),
+            Message::SnapshotBegin(begin),
+        ],
+    );
+    let error = applier
+        .message(Message::SnapshotEnd(end))
+        .expect_err("refused");
+    assert!(error.to_string().contains("first page"), "{error}");
+    catch_up(&mut applier, &source);
+    assert_eq!(rows(&target.reader()), rows(&source.sql));
+}
+
+#[test]
 fn the_page_size_may_change_under_a_reader() {
     let source = source_with_rows(4096, 50);
     let target = Target::new();

@@ -1,7 +1,9 @@
 //! A log that was damaged while walcast was away, under readers who keep its wal-index.
 
 use super::*;
+use crate::disk::fault::{Plan, with_plan};
 use crate::replica::checkpointer::Done;
+use crate::replica::record::Durable;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
@@ -131,5 +133,44 @@ fn a_sync_that_failed_is_not_made_good_by_the_next() {
     let last = applier.machine.proven().expect("a mark").point.position;
     assert!(last > before);
     tick_until(&mut applier, |_| target.shared.durable() == Some(last));
+    assert_eq!(recovered(&target), rows(&source.sql));
+}
+
+#[test]
+fn a_sync_that_failed_is_not_made_good_by_an_end_in_order_or_another_start() {
+    let (source, target, reader) = left_to_a_reader();
+    let before = target.shared.durable().expect("all of it was synced");
+    let noted = || {
+        let durable = Durable::open(&target.side()).expect("a record");
+        durable.mark().expect("a state").point.position
+    };
+    let mut applier = target.open();
+    source.run("UPDATE t SET b = 'not on the disk'");
+    catch_up(&mut applier, &source);
+    // As the checkpointer's thread meets it, and nobody has heard of it when the end comes.
+    let log = applier.local.as_ref().expect("it is open").log();
+    let plan = Plan::parse("durable.sync-wal=eio@1").expect("a plan");
+    let (synced, _) = with_plan(plan, || log.doubts().sync("durable.sync-wal", log.file()));
+    synced.expect_err("the disk failed");
+    applier.close();
+    assert_eq!(noted(), before);
+
+    let mut applier = target.open();
+    assert!(is_damaged(&applier), "it was forgotten");
+    for _ in 0..3 {
+        applier.last_sync -= Duration::from_secs(1);
+        applier.tick(true).expect("house kept");
+    }
+    applier.close();
+    assert_eq!(noted(), before);
+
+    let mut applier = target.open();
+    reader.execute_batch("COMMIT").expect("its end");
+    tick_until(&mut applier, |applier| !is_damaged(applier));
+    let last = applier.machine.proven().expect("a mark").point.position;
+    assert!(last > before);
+    tick_until(&mut applier, |_| target.shared.durable() == Some(last));
+    assert_eq!(noted(), last);
+    assert!(!target.side().join("unsynced").exists());
     assert_eq!(recovered(&target), rows(&source.sql));
 }

@@ -2,7 +2,9 @@
 
 use super::source_with_rows;
 use super::*;
+use crate::disk::fault::{Plan, with_plan};
 use crate::replica::error::ApplyError;
+use crate::replica::local::PageRef;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -42,4 +44,25 @@ fn at_the_hard_limit_nothing_more_is_applied_before_readers_end() {
     catch_up(&mut applier, &source);
     assert_eq!(rows(&reader), rows(&source.sql));
     assert_eq!(check(&reader), "ok");
+}
+
+#[test]
+fn what_no_disk_has_room_for_is_refused_before_its_hashes_are_kept() {
+    let source = source_with_rows(4096, 5);
+    let target = Target::new();
+    let mut applier = target.seeded(&source);
+    let mut mark = applier.machine.proven().expect("a mark");
+    // The most that a commit can claim, and a page whose hash needs 512 MiB of them.
+    mark.point.page_count = u32::MAX;
+    let page = vec![1; 4096];
+    let far = PageRef {
+        pgno: 1 << 26,
+        page: &page,
+    };
+    let local = applier.local.as_mut().expect("it is open");
+    let publish = || local.publish(&[far], &mark, || Ok(()));
+    let (published, plan) = with_plan(Plan::default(), publish);
+    let error = ApplyError::from(published.expect_err("refused"));
+    assert!(error.is_disk_full(), "{error}");
+    assert!(!plan.met().contains_key("pages.allocate"));
 }

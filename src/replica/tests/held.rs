@@ -1,7 +1,10 @@
 //! A reader that holds a state which is copied whole: the log must not begin anew under it.
 
 use super::*;
+use crate::replica::checkpointer::{Checkpointer, Done};
+use crate::replica::record::Durable;
 use rusqlite::Connection;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 fn copied(path: &std::path::Path) {
@@ -133,4 +136,36 @@ fn what_a_reader_made_the_log_grow_to_is_given_back() {
     catch_up(&mut applier, &source);
     assert_eq!(rows(&reader), rows(&source.sql));
     assert_eq!(check(&reader), "ok");
+}
+
+#[test]
+fn a_checkpoint_that_fails_for_good_is_tried_with_pauses_that_grow() {
+    let source = source_with_rows(4096, 5);
+    let target = Target::new();
+    let mut applier = target.seeded(&source);
+    let log = applier.local.as_ref().expect("it is open").log();
+    let log = (log.file().clone(), log.doubts().clone());
+    let durable = Durable::open(&target.side()).expect("a record");
+    let (tried, heard) = (Arc::new(AtomicU32::new(0)), applier.done.0.clone());
+    let count = tried.clone();
+    let done = move |done: Done| {
+        if let Done::Checkpoint(result) = &done {
+            assert!(result.is_err());
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let _ = heard.send(done);
+    };
+    let missing = target.directory.path().join("missing.db");
+    applier.checkpointer = Some(Checkpointer::new("copy", &missing, log, durable, done));
+    // More than is left uncopied where a checkpoint can be had.
+    source.run("INSERT INTO t(b) VALUES(hex(randomblob(5000000)))");
+    catch_up(&mut applier, &source);
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        // As each end of a checkpoint wakes it.
+        applier.tick(false).expect("house kept");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let tried = tried.load(Ordering::Relaxed);
+    assert!((2..10).contains(&tried), "{tried} times in a second");
 }

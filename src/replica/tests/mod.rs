@@ -4,14 +4,17 @@
 mod access;
 mod apply;
 mod at_once;
+mod bare;
 mod damaged;
 mod detach;
 mod faults;
 mod foreign;
 mod full;
 mod gather;
+mod gone;
 mod held;
 mod killed;
+mod opening;
 mod queue;
 mod recent;
 mod room;
