@@ -4,8 +4,9 @@
 //!
 //! 1. **The log**: it has the salts of the last captured index, and the frame at the captured position has the checksum
 //!    that was recorded. The chain of checksums then says that all frames before are the captured ones.
-//! 2. **The content**: none of the live log is copied into the file, and the file has the checksum that was recorded at
-//!    the captured position. Then the live log, if there is one, begins where the captured one ended.
+//! 2. **The content**: none of the live log can have been copied into the file, and the file has the checksum that was
+//!    recorded at the captured position. Then the live log, if there is one, begins where the captured one ended. A log that
+//!    a recovery found may have been copied: content that came back to what it was would hide the states in between.
 //!
 //! Without a proof a new generation begins, and the reason is logged: walcast was down while the log was reset, or a power
 //! cut took back commits that were captured already (SQLite then uses the same salts and offsets again).

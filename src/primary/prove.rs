@@ -122,16 +122,16 @@ impl Attaching<'_> {
         let Some(dbsum) = known.dbsum else {
             return lost("the log was reset".into());
         };
-        if self.seen.frames > 0 && self.seen.backfill > 0 {
-            return lost("the log was reset and written".into());
+        if self.may_be_copied() {
+            return lost("the log was reset, and may be copied,".into());
         }
         let (index, hold) = (&mut *self.index, &mut self.hold);
         if !hold.take_file(index).map_err(text)? {
             return lost("the log was reset and is being copied".into());
         }
         self.seen = observe(index)?;
-        if self.seen.frames > 0 && self.seen.backfill > 0 {
-            return lost("the log was reset and written".into());
+        if self.may_be_copied() {
+            return lost("the log was reset, and may be copied,".into());
         }
         let file_pages = file_pages(&self.candidate)?;
         self.sums.reserve(file_pages).map_err(text)?;
@@ -154,5 +154,12 @@ impl Attaching<'_> {
             return lost("the database was changed".into());
         }
         Ok(Verdict::NextLog)
+    }
+
+    /// True if any of the live log may be in the file. A recovery knows nothing of the copies before it: it sets nBackfill
+    /// to 0, and nBackfillAttempted to all of the log (`walIndexRecover`).
+    fn may_be_copied(&self) -> bool {
+        let copied = self.index.checkpoint_info();
+        self.seen.frames > 0 && copied.backfill.max(copied.attempted) > 0
     }
 }

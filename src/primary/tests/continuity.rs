@@ -292,6 +292,38 @@ async fn written_again_but_not_copied_is_proven_by_content() {
     stop(primary).await;
 }
 
+/// A recovery forgets how much of the log is in the file, and the content is again what was captured: what the log holds was
+/// committed upon another state.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_may_be_copied_is_not_proven_by_content() {
+    let mut bench = Bench::new("PRAGMA wal_autocheckpoint=0");
+    let path = bench.path();
+    bench.app.sql(
+        "CREATE TABLE a(x TEXT); INSERT INTO a VALUES('0'); CREATE TABLE b(y TEXT); INSERT INTO b VALUES('0')",
+    );
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    stop(primary).await;
+    bench.app.sql("PRAGMA wal_checkpoint(PASSIVE)");
+    let file = std::fs::read(&path).expect("the file");
+    // One log that nobody captured, and the next.
+    bench
+        .app
+        .sql("BEGIN; UPDATE a SET x='1'; UPDATE b SET y='1'; COMMIT");
+    bench.app.sql("PRAGMA wal_checkpoint(PASSIVE)");
+    bench
+        .app
+        .sql("UPDATE a SET x='2'; BEGIN; UPDATE a SET x='0'; UPDATE b SET y='0'; COMMIT");
+    bench.app.sql("PRAGMA wal_checkpoint(PASSIVE)");
+    bench.app.0.kill();
+    assert!(std::fs::read(&path).expect("the file") == file);
+    let primary = bench.primary();
+    let second = fence(&primary).await;
+    assert_ne!(second.position.generation, first.position.generation);
+    assert_eq!(second.dbsum, first.dbsum);
+    stop(primary).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_that_took_back_commits_begins_a_new_generation() {
     let mut bench = Bench::new("");
