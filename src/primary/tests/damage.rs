@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::format::wal::WAL_HEADER_SIZE;
-use crate::model::Message;
+use crate::model::{Follows, Message};
 use crate::primary::shadow::{Layout, ShadowError, ShadowReader};
 use crate::primary::{PrimaryError, batch};
 
@@ -176,6 +176,47 @@ async fn a_report_of_damage_does_not_touch_the_generation_after_it() {
     for _ in 0..2 {
         bench.app.write(1);
         assert_eq!(fence(&primary).await.position.generation, renewed);
+    }
+    stop(primary).await;
+}
+
+/// The end of the index that is captured now. The next one has begun when this returns.
+async fn restart(bench: &mut Bench, primary: &Primary) -> Point {
+    let begun = Instant::now();
+    loop {
+        let end = fence(primary).await;
+        bench.app.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+        bench.app.write(10);
+        if fence(primary).await.position.index > end.position.index {
+            return end;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+    }
+}
+
+/// As after a power cut that took commits from the primary, which then began the next index; or a wrong request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_beyond_the_end_of_an_old_index_is_no_damage() {
+    let mut bench = Bench::new("PRAGMA wal_autocheckpoint=0");
+    let primary = bench.primary();
+    bench.app.write(10);
+    let ends = [
+        restart(&mut bench, &primary).await,
+        restart(&mut bench, &primary).await,
+    ];
+    for frames in [1, 3, 1000] {
+        let mut start = start_at("ahead", &ends[1]);
+        start.position = start.position.map(|at| Position {
+            offset: at.offset + frames * (24 + 4096),
+            ..at
+        });
+        let mut stream = primary.open_stream(start).await.expect("a stream");
+        let hello = super::streams::hello(&mut stream).await;
+        assert_eq!(hello.follows, Follows::ReplicaAhead, "{}", hello.reason);
+    }
+    assert_eq!(primary.meters().checksum_failures.get(), 0);
+    for end in &ends {
+        super::streams::resumed(&primary, "innocent", end).await;
     }
     stop(primary).await;
 }
