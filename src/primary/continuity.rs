@@ -210,6 +210,9 @@ impl<'a> Attaching<'a> {
         }
         remove_others(&shared.layout, lineage.generation, housekeeping)?;
         if shared
+        if let Some(recovered) = &recovered {
+            remove_stranded(&shared, &mut shadow, &recovered.stranded);
+        }
             .hub
             .tip_now()
             .is_some_and(|tip| tip.position != position)
@@ -313,6 +316,20 @@ fn new_generation(
 
 /// Other generations are of no use once the current one is durable.
 fn remove_others(
+/// What leads nowhere goes: a replica there would be told to go on, and could not.
+fn remove_stranded(shared: &Shared, shadow: &mut ShadowWriter, stranded: &[u64]) {
+    if let (Some(oldest), Some(newest)) = (stranded.first(), stranded.last()) {
+        tracing::info!(
+            database = %shared.config.name,
+            "indexes {oldest:016x} to {newest:016x} of the shadow WAL are removed: what follows them is missing, or they are \
+             not whole"
+        );
+    }
+    for index in stranded {
+        shadow.discard(*index);
+    }
+}
+
     layout: &Layout,
     current: Generation,
     housekeeping: &Housekeeping,
