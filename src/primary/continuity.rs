@@ -91,6 +91,8 @@ pub fn attach_with(
     if passed.is_some() {
         attaching.passed = Some((attaching.seen.salt, attaching.seen.frames));
     }
+    // What the attachment before has queued is done: the files are about to be looked at, and replaced.
+    housekeeping.settle();
     let recovered = shadow::recover(&shared.layout).map_err(text)?;
     let verdict = match (renew, &recovered) {
         (Some(reason), _) => Verdict::New(reason.to_owned()),
