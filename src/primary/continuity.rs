@@ -55,7 +55,7 @@ pub fn attach(
     candidate: Candidate,
     housekeeping: &Arc<Housekeeping>,
     renew: Option<&str>,
-    unsound: &Unsound,
+    unsound: &mut Unsound,
 ) -> Result<Session, String> {
     let path = &shared.config.path;
     let index = WalIndex::open(path).map_err(|error| match error.is_busy() {
@@ -82,7 +82,7 @@ pub fn attach_with(
     index: Box<dyn Index>,
     housekeeping: &Arc<Housekeeping>,
     renew: Option<&str>,
-    unsound: &Unsound,
+    unsound: &mut Unsound,
 ) -> Result<Session, String> {
     // The hold comes first: from then on the application cannot restart the log under our eyes.
     let mut attaching = Attaching::begin(shared, candidate, index)?;
@@ -97,7 +97,7 @@ pub fn attach_with(
     let verdict = match (renew, &recovered) {
         (Some(reason), _) => Verdict::New(reason.to_owned()),
         (None, None) => Verdict::New("nothing of this database was captured before".into()),
-        (None, Some(recovered)) => attaching.judge(recovered)?,
+        (None, Some(recovered)) => attaching.judge(recovered, unsound)?,
     };
     attaching.finish(housekeeping, recovered, verdict)
 }
@@ -210,11 +210,11 @@ impl<'a> Attaching<'a> {
                 .reopen(size.index, last.sidecar_len, size.bytes)
                 .map_err(text)?;
         }
-        remove_others(&shared.layout, lineage.generation, housekeeping)?;
-        if shared
         if let Some(recovered) = &recovered {
             remove_stranded(&shared, &mut shadow, &recovered.stranded);
         }
+        remove_others(&shared.layout, lineage.generation, housekeeping)?;
+        if shared
             .hub
             .tip_now()
             .is_some_and(|tip| tip.position != position)
@@ -316,8 +316,6 @@ fn new_generation(
     Ok(lineage)
 }
 
-/// Other generations are of no use once the current one is durable.
-fn remove_others(
 /// What leads nowhere goes: a replica there would be told to go on, and could not.
 fn remove_stranded(shared: &Shared, shadow: &mut ShadowWriter, stranded: &[u64]) {
     if let (Some(oldest), Some(newest)) = (stranded.first(), stranded.last()) {
@@ -332,6 +330,8 @@ fn remove_stranded(shared: &Shared, shadow: &mut ShadowWriter, stranded: &[u64])
     }
 }
 
+/// Other generations are of no use once the current one is durable.
+fn remove_others(
     layout: &Layout,
     current: Generation,
     housekeeping: &Housekeeping,

@@ -95,7 +95,7 @@ impl Supervisor {
             candidate,
             &self.housekeeping,
             self.renew.as_deref(),
-            &self.unsound,
+            &mut self.unsound,
         )
     }
 
