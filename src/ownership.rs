@@ -58,12 +58,13 @@ pub fn take(directory: &Path) -> Result<Ownership, OwnershipError> {
 }
 
 /// Makes the database's directory, which the caller has taken, readable by who may read the database, and by nobody else:
-/// what is in it was in the database.
-pub fn guard(database: &Path) -> disk::Result<()> {
-    let access = disk::Access::of(&disk::metadata("lock.database", database)?);
-    let directory = directory_of(database);
+/// what is in it was in the database. `name` is the database's, for the log.
+pub fn guard(name: &str, path: &Path) -> disk::Result<()> {
+    let access = disk::Access::of(&disk::metadata("lock.database", path)?);
+    let directory = directory_of(path);
     if let Some(path) = disk::guard("lock.guard", &directory, access)? {
         tracing::warn!(
+            database = %name,
             "{}: who may read it cannot be changed, since it belongs to another user or its filesystem has no modes; give \
              all of {} to the user of this walcast",
             path.display(),

@@ -47,6 +47,8 @@ struct State<J> {
     queue: VecDeque<J>,
     /// `None` while a thread has it.
     work: Option<Work<J>>,
+    /// True while a piece that was taken from the queue is not done.
+    busy: bool,
     ending: bool,
 }
 
@@ -60,6 +62,7 @@ impl<J: Send + 'static> Errands<J> {
                 state: Mutex::new(State {
                     queue: VecDeque::new(),
                     work: Some(Box::new(work)),
+                    busy: false,
                     ending: false,
                 }),
                 changed: Condvar::new(),
@@ -92,6 +95,25 @@ impl<J: Send + 'static> Errands<J> {
             .unwrap_or_else(PoisonError::into_inner);
         state.queue.push_back(job);
         inner.begin(state);
+    }
+
+    /// Waits until all that was handed over is done.
+    pub fn settle(&self) {
+        let inner = &self.inner;
+        if RUNNER.get().is_some() {
+            return inner.run_here();
+        }
+        let mut state = inner.lock();
+        while state.busy || !state.queue.is_empty() {
+            if state.work.is_some() {
+                // A panic has left it to the next one who comes.
+                inner.begin(state);
+                state = inner.lock();
+                continue;
+            }
+            let waited = inner.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
@@ -168,12 +190,17 @@ impl<J: Send + 'static> Held<J> {
         let mut state = inner.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
+                state.busy = true;
                 drop(state);
                 inner.changed.notify_all();
                 if let Some(work) = &mut self.work {
                     work(job);
                 }
                 state = inner.lock();
+                state.busy = false;
+                if state.queue.is_empty() {
+                    inner.changed.notify_all();
+                }
                 continue;
             }
             let idle = |state: &mut State<J>| state.queue.is_empty() && !state.ending;
@@ -194,7 +221,10 @@ impl<J: Send + 'static> Held<J> {
 impl<J: Send + 'static> Drop for Held<J> {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
-            self.inner.lock().work = Some(work);
+            let mut state = self.inner.lock();
+            state.work = Some(work);
+            state.busy = false;
+            drop(state);
             self.inner.changed.notify_all();
         }
     }
@@ -219,6 +249,38 @@ mod tests {
             done.iter().collect::<Vec<_>>(),
             (0..100).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn who_waits_for_all_finds_all_done() {
+        let (sender, done) = channel();
+        let errands = Errands::new("errands".into(), 4, move |job: u32| {
+            std::thread::sleep(Duration::from_millis(5));
+            sender.send(job).expect("a receiver");
+        });
+        errands.settle();
+        for round in 0..3 {
+            for job in 0..3 {
+                errands.give(job);
+            }
+            errands.settle();
+            assert_eq!(done.try_iter().count(), 3, "round {round}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_what_a_panic_left() {
+        let (sender, done) = channel();
+        let errands = Errands::new("errands".into(), 4, move |job: u32| {
+            assert_ne!(job, 0, "a bug");
+            sender.send(job).expect("a receiver");
+        });
+        for job in 0..3 {
+            errands.give(job);
+        }
+        errands.settle();
+        errands.settle();
+        assert_eq!(done.try_iter().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

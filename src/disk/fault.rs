@@ -5,7 +5,7 @@
 //! the cost is one relaxed load.
 //!
 //! A plan is a list of rules, `NAME=ACTION[@N]`, separated by `;`. NAME is an operation's name, or a prefix that ends
-//! in `*`. ACTION is `eio`, `enospc`, `eintr`, `short` (half of a write, then ENOSPC), `kill` (SIGKILL to this process),
+//! in `*`. ACTION is `eio`, `enospc`, `exdev`, `eintr`, `short` (half of a write, then ENOSPC), `kill` (SIGKILL to this process),
 //! `panic` (as a bug does), or `stall` (sleep 50 ms). `@N` is the N-th time the name is met (from 1); without it: every time; `@N+`: from then on.
 //! `WALCAST_FAULTS_FILE` names a file that holds the plan and may change while the process runs (a disk that is full,
 //! and then has space again). `WALCAST_FAULTS_MET` names a file to which a line is added for each disk operation that is
@@ -26,6 +26,8 @@ pub enum Action {
     Eio,
     /// `ENOSPC`: the disk is full.
     Enospc,
+    /// `EXDEV`: the other name is on another file system.
+    Exdev,
     /// `EINTR`: a signal came first.
     Eintr,
     /// A write stops half-way, then the disk is full.
@@ -69,6 +71,7 @@ impl Plan {
             let action = match action {
                 "eio" => Action::Eio,
                 "enospc" => Action::Enospc,
+                "exdev" => Action::Exdev,
                 "eintr" => Action::Eintr,
                 "short" => Action::Short,
                 "kill" => Action::Kill,
@@ -257,6 +260,7 @@ pub fn check(name: &'static str) -> io::Result<Go> {
         }
         Some(Action::Eio) => nix::errno::Errno::EIO,
         Some(Action::Enospc) => nix::errno::Errno::ENOSPC,
+        Some(Action::Exdev) => nix::errno::Errno::EXDEV,
         Some(Action::Eintr) => nix::errno::Errno::EINTR,
     };
     Err(io::Error::from_raw_os_error(errno as i32))

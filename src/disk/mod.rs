@@ -53,7 +53,10 @@ impl DiskError {
 
     /// True if a name is taken that was to be new.
     pub fn is_there_already(&self) -> bool {
-        self.source.kind() == io::ErrorKind::AlreadyExists
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
+        )
     }
 
     /// True if the file does not exist.

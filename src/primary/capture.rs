@@ -401,9 +401,7 @@ impl Capture {
 /// The log under our hold is what the wal-index says, or the hold was worth nothing, or SQLite wrote it so.
 fn log_trouble(error: LogError, salt: [u32; 2]) -> Trouble {
     match error {
-        LogError::Disk(error) if error.source.kind() != std::io::ErrorKind::UnexpectedEof => {
-            error.into()
-        }
+        LogError::Disk(disk) if !error.is_damage() => disk.into(),
         LogError::Frame { .. } => Trouble::Unsound {
             salt,
             reason: error.to_string(),

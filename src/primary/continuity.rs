@@ -4,8 +4,9 @@
 //!
 //! 1. **The log**: it has the salts of the last captured index, and the frame at the captured position has the checksum
 //!    that was recorded. The chain of checksums then says that all frames before are the captured ones.
-//! 2. **The content**: none of the live log is copied into the file, and the file has the checksum that was recorded at
-//!    the captured position. Then the live log, if there is one, begins where the captured one ended.
+//! 2. **The content**: none of the live log can have been copied into the file, and the file has the checksum that was
+//!    recorded at the captured position. Then the live log, if there is one, begins where the captured one ended. A log that
+//!    a recovery found may have been copied: content that came back to what it was would hide the states in between.
 //!
 //! Without a proof a new generation begins, and the reason is logged: walcast was down while the log was reset, or a power
 //! cut took back commits that were captured already (SQLite then uses the same salts and offsets again).
@@ -54,7 +55,7 @@ pub fn attach(
     candidate: Candidate,
     housekeeping: &Arc<Housekeeping>,
     renew: Option<&str>,
-    unsound: &Unsound,
+    unsound: &mut Unsound,
 ) -> Result<Session, String> {
     let path = &shared.config.path;
     let index = WalIndex::open(path).map_err(|error| match error.is_busy() {
@@ -81,7 +82,7 @@ pub fn attach_with(
     index: Box<dyn Index>,
     housekeeping: &Arc<Housekeeping>,
     renew: Option<&str>,
-    unsound: &Unsound,
+    unsound: &mut Unsound,
 ) -> Result<Session, String> {
     // The hold comes first: from then on the application cannot restart the log under our eyes.
     let mut attaching = Attaching::begin(shared, candidate, index)?;
@@ -90,11 +91,13 @@ pub fn attach_with(
     if passed.is_some() {
         attaching.passed = Some((attaching.seen.salt, attaching.seen.frames));
     }
+    // What the attachment before has queued is done: the files are about to be looked at, and replaced.
+    housekeeping.settle();
     let recovered = shadow::recover(&shared.layout).map_err(text)?;
     let verdict = match (renew, &recovered) {
         (Some(reason), _) => Verdict::New(reason.to_owned()),
         (None, None) => Verdict::New("nothing of this database was captured before".into()),
-        (None, Some(recovered)) => attaching.judge(recovered)?,
+        (None, Some(recovered)) => attaching.judge(recovered, unsound)?,
     };
     attaching.finish(housekeeping, recovered, verdict)
 }
@@ -207,6 +210,9 @@ impl<'a> Attaching<'a> {
                 .reopen(size.index, last.sidecar_len, size.bytes)
                 .map_err(text)?;
         }
+        if let Some(recovered) = &recovered {
+            remove_stranded(&shared, &mut shadow, &recovered.stranded);
+        }
         remove_others(&shared.layout, lineage.generation, housekeeping)?;
         if shared
             .hub
@@ -308,6 +314,20 @@ fn new_generation(
         ),
     }
     Ok(lineage)
+}
+
+/// What leads nowhere goes: a replica there would be told to go on, and could not.
+fn remove_stranded(shared: &Shared, shadow: &mut ShadowWriter, stranded: &[u64]) {
+    if let (Some(oldest), Some(newest)) = (stranded.first(), stranded.last()) {
+        tracing::info!(
+            database = %shared.config.name,
+            "indexes {oldest:016x} to {newest:016x} of the shadow WAL are removed: what follows them is missing, or they are \
+             not whole"
+        );
+    }
+    for index in stranded {
+        shadow.discard(*index);
+    }
 }
 
 /// Other generations are of no use once the current one is durable.

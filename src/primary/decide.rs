@@ -48,7 +48,7 @@ pub fn decide(
     );
     match compare(shared, start, position, tip) {
         Ok(None) => Ok((Follows::Resume, format!("goes on from {position}"))),
-        Ok(Some(reason)) => Ok((Follows::ChecksumDiffers, reason)),
+        Ok(Some(differs)) => Ok(differs),
         Err(ShadowError::Gone { .. }) => Ok(gone),
         Err(ShadowError::Disk(error)) => Err(error.into()),
         // Its files are being removed just now.
@@ -71,36 +71,55 @@ fn compare(
     start: &StreamStart,
     position: Position,
     tip: &Point,
-) -> Result<Option<String>, ShadowError> {
+) -> Result<Option<(Follows, String)>, ShadowError> {
+    let checksum = |reason| (Follows::ChecksumDiffers, reason);
     if position == tip.position {
-        return Ok(differs(
-            start,
-            position,
-            tip.frame_cksum.map(|c| (c.0, c.1)),
-            Some(tip.dbsum),
-        ));
+        let cksum = tip.frame_cksum.map(|c| (c.0, c.1));
+        let reason = differs(start, position, cksum, Some(tip.dbsum));
+        return Ok(reason.map(checksum));
     }
+    let no_end = checksum(format!("{position} is not the end of a transaction"));
     if position.offset == 0 {
         // Only (0, 0) is a position; what it was is proven by the first commit's checksum.
-        let reason = format!("{position} is not the end of a transaction");
-        return Ok((position.index > 0 || start.frame_cksum.is_some()).then_some(reason));
+        return Ok((position.index > 0 || start.frame_cksum.is_some()).then_some(no_end));
     }
     if frames_before(tip.page_size, position.offset).is_none_or(|frames| frames == 0) {
-        return Ok(Some(format!("{position} is not the end of a transaction")));
+        return Ok(Some(no_end));
+    }
+    if let Some(reason) = beyond_end(shared, position, tip)? {
+        return Ok(Some((Follows::ReplicaAhead, reason)));
     }
     let (frame, record) = ShadowReader::frame_ending_at(&shared.layout, tip.page_size, position)?;
     if !frame.is_commit() {
-        return Ok(Some(format!("{position} is not the end of a transaction")));
+        return Ok(Some(no_end));
     }
     let dbsum = record
         .filter(|record| record.page_count > 0)
         .map(|record| record.dbsum);
-    Ok(differs(
-        start,
-        position,
-        Some((frame.cksum.0, frame.cksum.1)),
-        dbsum,
-    ))
+    let cksum = (frame.cksum.0, frame.cksum.1);
+    Ok(differs(start, position, Some(cksum), dbsum).map(checksum))
+}
+
+/// That the position is beyond the end of an index which is complete. The log has nothing there, and never had: a power cut
+/// took from the primary what the replica has, or the request is wrong. Where only one of the two that know the end says so,
+/// it is the log that is damaged.
+fn beyond_end(
+    shared: &Shared,
+    position: Position,
+    tip: &Point,
+) -> Result<Option<String>, ShadowError> {
+    if position.index == tip.position.index {
+        return Ok(None);
+    }
+    let layout = &shared.layout;
+    let end = ShadowReader::last_record(layout, position.generation, position.index)?;
+    let end = end.map(|record| record.end_offset);
+    let next = ShadowReader::previous_end(layout, position.generation, position.index + 1);
+    Ok(end
+        .filter(|end| next == Some(*end) && position.offset > *end)
+        .map(|end| {
+            format!("its position {position} is ahead of that index, which ends at {end:016x}")
+        }))
 }
 
 fn differs(

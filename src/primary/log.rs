@@ -23,7 +23,7 @@ pub enum LogError {
         source: WalError,
     },
     /// A committed frame is not what it should be.
-    #[error("{path}: frame {frame}: {end:?}", path = path.display())]
+    #[error("{path}: frame {frame}: {end}", path = path.display())]
     Frame {
         /// The log.
         path: PathBuf,
@@ -32,6 +32,16 @@ pub enum LogError {
         /// What is wrong.
         end: ScanEnd,
     },
+}
+
+impl LogError {
+    /// True if the log is not what the wal-index says: another try would find the same.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            LogError::Disk(error) => error.source.kind() == std::io::ErrorKind::UnexpectedEof,
+            LogError::Header { .. } | LogError::Frame { .. } => true,
+        }
+    }
 }
 
 /// A place in one run of the log.

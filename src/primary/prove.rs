@@ -1,8 +1,9 @@
 //! The two proofs of continuity; `continuity` says what they are.
 
 use super::continuity::{Attaching, file_pages, observe, text};
-use super::log::Cursor;
+use super::log::{Cursor, LogError};
 use super::shadow::{LastIndex, Recovered};
+use super::unsound::Unsound;
 use crate::format::dbsum::DbSum;
 use crate::format::position::Position;
 use crate::format::wal::frames_before;
@@ -51,7 +52,11 @@ fn known(recovered: &Recovered) -> Option<Known> {
 
 impl Attaching<'_> {
     /// Judges what is there against what a former run left.
-    pub(super) fn judge(&mut self, recovered: &Recovered) -> Result<Verdict, String> {
+    pub(super) fn judge(
+        &mut self,
+        recovered: &Recovered,
+        unsound: &mut Unsound,
+    ) -> Result<Verdict, String> {
         let Some(known) = known(recovered) else {
             return Ok(Verdict::New(
                 "what was captured before is not readable".into(),
@@ -67,20 +72,27 @@ impl Attaching<'_> {
         if let Some(last) =
             last.filter(|last| self.seen.frames > 0 && last.header.salt == self.seen.salt)
         {
-            return self.judge_log(&known, last);
+            return self.judge_log(&known, last, unsound);
         }
         self.judge_content(&known)
     }
 
     /// The first proof.
-    fn judge_log(&mut self, known: &Known, last: &LastIndex) -> Result<Verdict, String> {
+    fn judge_log(
+        &mut self,
+        known: &Known,
+        last: &LastIndex,
+        unsound: &mut Unsound,
+    ) -> Result<Verdict, String> {
         let took_back = |what: &str| {
             let position = known.position;
             Ok(Verdict::New(format!(
                 "the log does not hold what was captured at {position}: {what} (a power cut?)"
             )))
         };
-        let header = self.log.header().map_err(text)?;
+        let salt = self.seen.salt;
+        let header = self.log.header();
+        let header = header.map_err(|error| unreadable(unsound, salt, &error))?;
         let Some(frames) = frames_before(known.page_size, known.position.offset) else {
             return took_back("no frame ends there");
         };
@@ -92,10 +104,8 @@ impl Attaching<'_> {
         }
         let mut cursor = Cursor::start(header);
         while cursor.frames < frames {
-            let stretch = match self.log.read(&cursor, frames) {
-                Ok(stretch) => stretch,
-                Err(error) => return Err(text(error)),
-            };
+            let stretch = self.log.read(&cursor, frames);
+            let stretch = stretch.map_err(|error| unreadable(unsound, salt, &error))?;
             self.sums.reserve(stretch.highest).map_err(text)?;
             for (pgno, page, commit_size) in stretch.frames() {
                 self.sums.frame(pgno, page);
@@ -122,16 +132,16 @@ impl Attaching<'_> {
         let Some(dbsum) = known.dbsum else {
             return lost("the log was reset".into());
         };
-        if self.seen.frames > 0 && self.seen.backfill > 0 {
-            return lost("the log was reset and written".into());
+        if self.may_be_copied() {
+            return lost("the log was reset, and may be copied,".into());
         }
         let (index, hold) = (&mut *self.index, &mut self.hold);
         if !hold.take_file(index).map_err(text)? {
             return lost("the log was reset and is being copied".into());
         }
         self.seen = observe(index)?;
-        if self.seen.frames > 0 && self.seen.backfill > 0 {
-            return lost("the log was reset and written".into());
+        if self.may_be_copied() {
+            return lost("the log was reset, and may be copied,".into());
         }
         let file_pages = file_pages(&self.candidate)?;
         self.sums.reserve(file_pages).map_err(text)?;
@@ -155,4 +165,21 @@ impl Attaching<'_> {
         }
         Ok(Verdict::NextLog)
     }
+
+    /// True if any of the live log may be in the file. A recovery knows nothing of the copies before it: it sets nBackfill
+    /// to 0, and nBackfillAttempted to all of the log (`walIndexRecover`).
+    fn may_be_copied(&self) -> bool {
+        let copied = self.index.checkpoint_info();
+        self.seen.frames > 0 && copied.backfill.max(copied.attempted) > 0
+    }
+}
+
+/// The wal-index is of the log that was captured, but the file is not that log. Another try finds the same, so it is dealt
+/// with as a log that cannot be captured, whose text says what to do.
+fn unreadable(unsound: &mut Unsound, salt: [u32; 2], error: &LogError) -> String {
+    let reason = text(error);
+    if error.is_damage() {
+        unsound.note(salt, reason.clone());
+    }
+    reason
 }

@@ -10,8 +10,10 @@ use super::shared::{Reply, Request, Shared};
 use crate::disk::ReplaceOps;
 use crate::format::dbsum::DbSum;
 use crate::format::position::{Generation, Position};
+use crate::format::walindex::WRITE;
 use crate::model::{DatabaseState, LogHolder, Point, clock_us};
-use crate::sqlite::index_connection;
+use crate::sqlite::{SqliteError, index_connection};
+use crate::sys::LockKind;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -294,18 +296,38 @@ impl Session {
             return Ok(Some(End::Stopped));
         }
         let since = *self.unreadable_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > REPAIR_AFTER {
-            tracing::warn!(
-                database = %self.shared.config.name,
-                "the wal-index header is not readable: a writer died while it wrote it; SQLite repairs it"
-            );
-            // Any read by SQLite runs the recovery. Our locks are shared with this connection, and stay.
-            if let Err(error) = index_connection(&self.shared.config.path) {
-                tracing::debug!("{error}");
-            }
-            self.unreadable_since = Some(Instant::now());
+        if since.elapsed() <= REPAIR_AFTER {
+            return Err(Duration::from_micros(100));
         }
-        Err(Duration::from_micros(100))
+        match self.repair() {
+            Ok(None) => {
+                self.unreadable_since = Some(Instant::now());
+                Err(Duration::from_micros(100))
+            }
+            Ok(Some(reason)) => self.later(reason, stopping),
+            Err(error) => self.later(error.to_string(), stopping),
+        }
+    }
+
+    /// Has SQLite repair the wal-index, or says what is in the way.
+    fn repair(&mut self) -> Result<Option<String>, SqliteError> {
+        const WHAT: &str = "the wal-index header is not readable";
+        let index = &mut self.capture.index;
+        // Only a try: SQLite would wait for it for 10 s. Who has it lives, and nobody else can read or write either.
+        if !index.lock(WRITE, LockKind::Exclusive)? {
+            return Ok(Some(format!(
+                "{WHAT}: the process that holds the write lock is repairing it, or stands still in the middle of a commit"
+            )));
+        }
+        index.unlock(WRITE, LockKind::Exclusive)?;
+        let (database, path) = (&self.shared.config.name, &self.shared.config.path);
+        tracing::warn!(
+            database,
+            "{WHAT}: a writer died while it wrote it; SQLite repairs it"
+        );
+        // Any read by SQLite runs the recovery. Our locks are shared with this connection, and stay.
+        index_connection(path)?;
+        Ok(None)
     }
 
     fn later(&mut self, reason: String, stopping: bool) -> Result<Option<End>, Duration> {

@@ -352,11 +352,22 @@ impl StreamHandle {
                 self.read_on(reader);
                 Ok(())
             }
-            Err(ShadowError::Gone { .. }) => Err(self.too_slow()),
             Err(ShadowError::Disk(error)) => Err(error.into()),
-            // Its files are being removed one by one. Readers are told before the first goes.
-            Err(_) if !self.shared.hub.is_kept(at) => Err(self.too_slow()),
             Err(error) => {
+                // Of the index after the cursor's, it may be.
+                let at = match error {
+                    ShadowError::Gone { index } if index > at.index => Position {
+                        index,
+                        offset: 0,
+                        ..at
+                    },
+                    _ => at,
+                };
+                // Its files are being removed one by one. Readers are told before the first goes: what is missing all the
+                // same is damage, and who asks again shall not be sent there again.
+                if !self.shared.hub.is_kept(at) {
+                    return Err(self.too_slow());
+                }
                 let newest = self.shared.hub.tip_now().map_or(at, |tip| tip.position);
                 damaged(&self.shared, at, newest, &error);
                 Err(PrimaryError::Damaged(error.to_string()))

@@ -84,7 +84,8 @@ impl Supervisor {
         }
         let candidate = examine(&self.shared)?;
         self.take_lock()?;
-        ownership::guard(&self.shared.config.path).map_err(|e| e.to_string())?;
+        let config = &self.shared.config;
+        ownership::guard(&config.name, &config.path).map_err(|e| e.to_string())?;
         // What is tried again and again stays "waiting" until it works: no line in the log for each attempt.
         if self.shared.state().0 != DatabaseState::Waiting {
             self.shared
@@ -95,7 +96,7 @@ impl Supervisor {
             candidate,
             &self.housekeeping,
             self.renew.as_deref(),
-            &self.unsound,
+            &mut self.unsound,
         )
     }
 

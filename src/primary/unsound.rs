@@ -4,7 +4,8 @@
 //! rolls back to a savepoint before that and commits: frames behind the savepoint's end keep zeros for salts and checksums
 //! (`Wal.iReCksum` outlives `sqlite3WalSavepointUndo`; newer versions reset it there). SQLite's own readers do not look at
 //! them, only its recovery does; for us such a log is no history. Its content gets into the file all the same, and the
-//! application's next log is sound again. So nothing of it is held, and what comes after it begins a new generation.
+//! application's next log is sound again. So nothing of it is held, and what comes after it begins a new generation. A log
+//! that is damaged under a running application looks the same.
 
 use super::capture::Seen;
 
@@ -32,14 +33,14 @@ impl Unsound {
     ///
     /// # Errors
     /// What has to happen first, for people. Nothing may be held meanwhile.
-    pub fn pass(&self, seen: &Seen) -> Result<Option<&str>, String> {
+    pub fn pass(&self, seen: &Seen) -> Result<Option<&'static str>, String> {
         if self.times < 2 || seen.frames == 0 || seen.salt != self.salt {
             return Ok(None);
         }
         if seen.backfill < seen.frames {
             return Err(format!(
-                "{}: no checksum covers what is committed there (older versions of SQLite leave it so); it goes on once the \
-                 application has checkpointed this log to its end, or begun it anew",
+                "{}: no checksum covers what is committed there (older versions of SQLite leave it so, or it is damaged); it \
+                 goes on once the application has checkpointed this log to its end, or begun it anew",
                 self.reason
             ));
         }

@@ -53,7 +53,7 @@ impl Applier {
     /// Opens what is there. Errors are worth another try: the operator may mend them.
     pub fn open(shared: Arc<Shared>, directory: PathBuf) -> Result<Applier, ApplyError> {
         if shared.config.path.exists() {
-            ownership::guard(&shared.config.path)?;
+            ownership::guard(&shared.config.name, &shared.config.path)?;
         }
         let mut record = Record::open(&directory).map_err(OpenError::from)?;
         let mut durable = Durable::open(&directory)?;

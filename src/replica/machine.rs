@@ -420,7 +420,7 @@ impl Machine {
         }
         match scanner.finish() {
             ScanEnd::End => {}
-            other => return damaged(format!("{other:?}")),
+            other => return damaged(format!("frame {} of the chunk: {other}", pages.len() + 1)),
         }
         self.log = Some(header);
         self.cksum = cksum;

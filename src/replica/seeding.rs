@@ -103,7 +103,7 @@ impl Applier {
         }
         let named = finished?;
         self.record.is_visible(&mark);
-        ownership::guard(&path)?;
+        ownership::guard(&self.shared.config.name, &path)?;
         if let Some(durable) = &mut self.durable {
             durable.note(mark)?;
         }

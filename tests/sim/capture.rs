@@ -40,7 +40,7 @@ pub async fn capture(process: Process, number: u64) {
         let found = Found::by(&process);
         let attached = examine(shared).and_then(|found| {
             let renew = renew.as_deref();
-            attach_with(shared, found, index, &housekeeping, renew, &unsound)
+            attach_with(shared, found, index, &housekeeping, renew, &mut unsound)
         });
         let mut session = match attached {
             Ok(session) => session,

@@ -37,7 +37,8 @@ impl Memory {
         marks[1] = header.mx_frame;
         let info = CheckpointInfo {
             backfill: 0,
-            attempted: 0,
+            // How much of it was copied, nobody knows.
+            attempted: header.mx_frame,
             marks,
         };
         Memory(Arc::new(Mutex::new(Shm {

@@ -37,6 +37,18 @@ pub enum ScanEnd {
     BadPageNumber,
 }
 
+impl std::fmt::Display for ScanEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ScanEnd::End => "the log ends before it",
+            ScanEnd::Torn { .. } => "it is cut off",
+            ScanEnd::SaltChanged => "it is not of this log",
+            ScanEnd::BadChecksum { .. } => "it does not have its checksum",
+            ScanEnd::BadPageNumber => "it is for page 0",
+        })
+    }
+}
+
 /// Iterates over the valid frames at the start of a buffer; [`FrameScanner::end`] then tells
 /// why it stopped. Ends for good at the first frame that is not valid.
 #[derive(Clone, Debug)]

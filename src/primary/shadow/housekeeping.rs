@@ -82,6 +82,11 @@ impl Housekeeping {
     pub fn give(&self, job: Job) {
         self.errands.give(job);
     }
+
+    /// Waits until all that was handed over is done.
+    pub fn settle(&self) {
+        self.errands.settle();
+    }
 }
 
 /// Jobs that found the queue full, in the order in which they came. Were a later index removed before an earlier one, an end

@@ -65,8 +65,8 @@ pub enum ShadowError {
         /// What is wrong.
         what: String,
     },
-    /// The position is not kept any more (or never was).
-    #[error("index {index:016x} is not kept")]
+    /// The position is not kept any more (or never was), or a part of its index is missing.
+    #[error("index {index:016x} is missing, or a part of it")]
     Gone {
         /// The index asked for.
         index: u64,

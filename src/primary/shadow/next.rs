@@ -21,9 +21,9 @@ enum State {
     Asked,
     /// All are there.
     Ready,
-    /// They could not be made (a full disk). Tried again once an index has begun without them.
+    /// They could not be made, or not be renamed (a full disk). Tried again once an index has begun without them.
     Failed,
-    /// They could not be renamed (to another file system). Not tried again.
+    /// They can never be renamed: to another file system. Not tried again.
     Useless,
 }
 
@@ -97,11 +97,18 @@ impl NextIndex {
         if before != Some(State::Ready) {
             return Ok(None);
         }
-        let begun = self.rename(generation, index);
-        if begun.is_err() {
-            *self.lock() = State::Useless;
+        match self.rename(generation, index) {
+            Ok(begun) => Ok(Some(begun)),
+            // It was begun already, and then something else failed, which was told.
+            Err(error) if error.is_there_already() => Ok(None),
+            Err(error) => {
+                *self.lock() = match error.source.kind() {
+                    std::io::ErrorKind::CrossesDevices => State::Useless,
+                    _ => State::Failed,
+                };
+                Err(error)
+            }
         }
-        begun.map(Some)
     }
 
     fn rename(&self, generation: Generation, index: u64) -> disk::Result<Begun> {

@@ -249,13 +249,9 @@ fn a_disk_that_is_full_meanwhile_is_no_hindrance() {
 
 #[test]
 fn files_that_cannot_be_renamed_are_not_made_again() {
-    for op in [
-        "shadow.next-rename",
-        "shadow.next-rename-sidecar",
-        "shadow.next-open",
-    ] {
+    for op in ["shadow.next-rename", "shadow.next-rename-sidecar"] {
         let (_dir, layout, mut log) = begun();
-        let plan = Plan::parse(&format!("{op}=eio")).expect("a plan");
+        let plan = Plan::parse(&format!("{op}=exdev")).expect("a plan");
         let (begun, plan) = fault::with_plan(plan, || log.begin(1));
         begun.expect("in the other way");
         assert!(plan.met().contains_key("shadow.create"), "{op}");
@@ -265,6 +261,39 @@ fn files_that_cannot_be_renamed_are_not_made_again() {
         drop(log.writer);
         assert_eq!(log.made.iter().count(), 0, "{op}");
     }
+}
+
+#[test]
+fn a_rename_that_failed_is_tried_again() {
+    for op in [
+        "shadow.next-rename",
+        "shadow.next-rename-sidecar",
+        "shadow.next-open",
+    ] {
+        let (_dir, layout, mut log) = begun();
+        let plan = Plan::parse(&format!("{op}=enospc")).expect("a plan");
+        let (begun, _) = fault::with_plan(plan, || log.begin(1));
+        begun.expect("in the other way");
+        assert!(!log.begin_quickly(2), "{op}");
+        assert!(log.wait_made());
+        assert!(log.begin_quickly(3), "{op}");
+        assert_kept(&layout, 4);
+    }
+}
+
+/// The disk is full for what comes after the rename, but not for the files of the next index.
+#[test]
+fn an_index_that_was_begun_in_vain_is_begun_again() {
+    let (_dir, layout, mut log) = begun();
+    let plan = Plan::parse("shadow.sidecar-header=enospc").expect("a plan");
+    let (failed, _) = fault::with_plan(plan, || log.begin(1));
+    failed.expect_err("the disk is full");
+    log.writer.tick(0, Needed::default(), |_| {});
+    assert!(log.wait_made());
+    log.begin(1).expect("in the other way");
+    assert!(log.wait_made());
+    assert!(log.begin_quickly(2));
+    assert_kept(&layout, 3);
 }
 
 /// A power cut may take the name of an index away, and leave it under the one that it had before.

@@ -134,6 +134,18 @@ impl ShadowReader {
         Err(ShadowError::damaged(&path, self.at.offset, what))
     }
 
+    /// The newest record of an index.
+    pub fn last_record(
+        layout: &Layout,
+        generation: Generation,
+        index: u64,
+    ) -> Result<Option<CommitRecord>> {
+        match open_sidecar(layout, generation, index) {
+            Err(error) if error.is_missing() => Err(ShadowError::Gone { index }),
+            opened => opened?.last(),
+        }
+    }
+
     /// Where the index before this one ended, `None` if there is none or that cannot be read.
     pub fn previous_end(layout: &Layout, generation: Generation, index: u64) -> Option<u64> {
         let header = open_sidecar(layout, generation, index)

@@ -5,7 +5,9 @@ use crate::disk::{self, File};
 use crate::format::commits::CommitRecord;
 use crate::format::position::{Generation, Position};
 use crate::format::wal::{FRAME_HEADER_SIZE, FrameHeader, WAL_HEADER_SIZE, WalHeader, frame_size};
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// What an index takes on disk.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +44,10 @@ pub struct Recovered {
     pub end: Position,
     /// The index of that position, `None` at (generation, 0, 0).
     pub last: Option<LastIndex>,
-    /// The complete indexes before.
+    /// The complete indexes before, each of which leads on to the next.
     pub old: Vec<IndexSize>,
+    /// Older ones, which lead nowhere: behind them one is missing, or a part of it. They are of no use.
+    pub stranded: Vec<u64>,
 }
 
 /// Finds out what is there, and cuts off what is not proven: torn or damaged frames, and frames behind the last record.
@@ -76,24 +80,37 @@ pub fn recover(layout: &Layout) -> Result<Option<Recovered>, ShadowError> {
             offset: 0,
         },
     };
-    let old = indexes
-        .iter()
-        .map(|index| index_size(layout, generation, *index));
-    let mut old = old.collect::<Result<Vec<_>, _>>()?;
-    let next = indexes.iter().copied().skip(1);
-    let next = next.chain(last.as_ref().map(|last| last.size.index));
-    for (size, next) in old.iter_mut().zip(next) {
-        // It may have been idle for long before the next one began.
-        let began_us = began_us(layout, generation, next)?;
-        size.ended_us = size.ended_us.max(began_us);
-    }
+    let old = leading_to(layout, generation, &mut indexes, end.index)?;
     Ok(Some(Recovered {
         generation,
         lineage,
         end,
         last,
         old,
+        stranded: indexes,
     }))
+}
+
+/// Takes from the end of `indexes` those that lead to `next` without a hole.
+fn leading_to(
+    layout: &Layout,
+    generation: Generation,
+    indexes: &mut Vec<u64>,
+    mut next: u64,
+) -> disk::Result<Vec<IndexSize>> {
+    let mut old = Vec::new();
+    while let Some(&index) = indexes.last()
+        && index.checked_add(1) == Some(next)
+        && let Some(mut size) = index_size(layout, generation, index)?
+    {
+        // It may have been idle for long before the next one began.
+        size.ended_us = size.ended_us.max(began_us(layout, generation, next)?);
+        old.push(size);
+        indexes.pop();
+        next = index;
+    }
+    old.reverse();
+    Ok(old)
 }
 
 fn recover_index(
@@ -118,7 +135,9 @@ fn recover_index(
         }
     }
     cut(&layout.sidecar(generation, index), found.sidecar_len)?;
-    let mut size = index_size(layout, generation, index)?;
+    let Some(mut size) = index_size(layout, generation, index)? else {
+        return Ok(None);
+    };
     size.ended_us = found.record.time_us;
     let Found {
         header,
@@ -134,7 +153,7 @@ fn recover_index(
     }))
 }
 
-fn cut(path: &std::path::Path, len: u64) -> disk::Result<()> {
+fn cut(path: &Path, len: u64) -> disk::Result<()> {
     let file = File::open_rw("shadow.cut-open", path)?;
     if file.len("shadow.cut-len")? > len {
         file.set_len("shadow.cut", len)?;
@@ -215,30 +234,41 @@ fn page_size(layout: &Layout, at: Position) -> disk::Result<Option<u32>> {
 
 /// When an index began, µs since 1970, to a second: its first segment is closed by then. 0 if that cannot be told.
 fn began_us(layout: &Layout, generation: Generation, index: u64) -> disk::Result<i64> {
-    match disk::metadata("shadow.stat", &layout.segment(generation, index, 0)) {
-        Ok(segment) => Ok(segment.mtime() * 1_000_000),
-        Err(error) if error.is_missing() => Ok(0),
-        Err(error) => Err(error),
-    }
+    let segment = stat(&layout.segment(generation, index, 0))?;
+    Ok(segment.map_or(0, |segment| segment.mtime() * 1_000_000))
 }
 
-fn index_size(layout: &Layout, generation: Generation, index: u64) -> disk::Result<IndexSize> {
+/// `None` if the sidecar or the beginning is missing.
+fn index_size(
+    layout: &Layout,
+    generation: Generation,
+    index: u64,
+) -> disk::Result<Option<IndexSize>> {
     let mut size = IndexSize {
         index,
         bytes: Retention::PER_INDEX,
         ended_us: 0,
     };
+    let mut begins = false;
     for segment in layout.list_segments(generation, index)? {
-        let path = layout.segment(generation, index, segment);
-        size.bytes += Retention::on_disk(disk::metadata("shadow.stat", &path)?.len());
-    }
-    match disk::metadata("shadow.stat", &layout.sidecar(generation, index)) {
-        Ok(sidecar) => {
-            size.bytes += Retention::on_disk(sidecar.len());
-            size.ended_us = sidecar.mtime() * 1_000_000;
+        if let Some(file) = stat(&layout.segment(generation, index, segment))? {
+            begins |= segment == 0;
+            size.bytes += Retention::on_disk(file.len());
         }
-        Err(error) if error.is_missing() => {}
-        Err(error) => return Err(error),
     }
-    Ok(size)
+    let Some(sidecar) = stat(&layout.sidecar(generation, index))? else {
+        return Ok(None);
+    };
+    size.bytes += Retention::on_disk(sidecar.len());
+    size.ended_us = sidecar.mtime() * 1_000_000;
+    Ok(begins.then_some(size))
+}
+
+/// `None` if there is no such file: a removal may not have ended.
+fn stat(path: &Path) -> disk::Result<Option<Metadata>> {
+    match disk::metadata("shadow.stat", path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -266,10 +266,15 @@ impl ShadowWriter {
         {
             // Readers are told before the first file goes.
             forget(index);
-            // The directory last: by it a start finds what an end in between has left.
-            self.remove(Job::Remove(self.layout.sidecar(self.generation, index)));
-            self.remove(Job::Remove(self.layout.index(self.generation, index)));
+            self.discard(index);
         }
+    }
+
+    /// Has an index removed that nobody reads.
+    pub fn discard(&mut self, index: u64) {
+        // The directory last: by it a start finds what an end in between has left.
+        self.remove(Job::Remove(self.layout.sidecar(self.generation, index)));
+        self.remove(Job::Remove(self.layout.index(self.generation, index)));
     }
 
     /// Until the next index begins, the newest one holds the tip, whatever its age: replicas that are level go on from its

@@ -292,6 +292,80 @@ async fn written_again_but_not_copied_is_proven_by_content() {
     stop(primary).await;
 }
 
+/// A recovery forgets how much of the log is in the file, and the content is again what was captured: what the log holds was
+/// committed upon another state.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_may_be_copied_is_not_proven_by_content() {
+    let mut bench = Bench::new("PRAGMA wal_autocheckpoint=0");
+    let path = bench.path();
+    bench.app.sql(
+        "CREATE TABLE a(x TEXT); INSERT INTO a VALUES('0'); CREATE TABLE b(y TEXT); INSERT INTO b VALUES('0')",
+    );
+    let primary = bench.primary();
+    let first = fence(&primary).await;
+    stop(primary).await;
+    bench.app.sql("PRAGMA wal_checkpoint(PASSIVE)");
+    let file = std::fs::read(&path).expect("the file");
+    // One log that nobody captured, and the next.
+    bench
+        .app
+        .sql("BEGIN; UPDATE a SET x='1'; UPDATE b SET y='1'; COMMIT");
+    bench.app.sql("PRAGMA wal_checkpoint(PASSIVE)");
+    bench
+        .app
+        .sql("UPDATE a SET x='2'; BEGIN; UPDATE a SET x='0'; UPDATE b SET y='0'; COMMIT");
+    bench.app.sql("PRAGMA wal_checkpoint(PASSIVE)");
+    bench.app.0.kill();
+    assert!(std::fs::read(&path).expect("the file") == file);
+    let primary = bench.primary();
+    let second = fence(&primary).await;
+    assert_ne!(second.position.generation, first.position.generation);
+    assert_eq!(second.dbsum, first.dbsum);
+    stop(primary).await;
+}
+
+/// The wal-index lives, so SQLite looks at no checksum, and the log goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_captured_frame_that_is_damaged_says_what_to_do() {
+    let mut bench = Bench::new("PRAGMA wal_autocheckpoint=0");
+    bench.app.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    let primary = bench.primary();
+    bench.app.write(20);
+    let first = fence(&primary).await;
+    stop(primary).await;
+    // A page that is written anew by each commit: only the log is damaged, not what it says last.
+    let log = std::fs::File::options()
+        .write(true)
+        .open(wal_of(&bench.path()));
+    let log = log.expect("the log");
+    std::os::unix::fs::FileExt::write_all_at(&log, b"other", 32 + 24 + 2000).expect("written");
+    let primary = bench.primary();
+    wait_for_state(
+        &primary,
+        DatabaseState::Waiting,
+        "once the application has checkpointed",
+    )
+    .await;
+    let reason = primary.status().reason;
+    assert!(
+        reason.contains("frame 1: it does not have its checksum"),
+        "{reason}"
+    );
+    // What was captured is not given up before it must be.
+    let layout = super::super::shadow::Layout::of(&bench.path());
+    let generation = layout.read_generation().expect("readable");
+    assert_eq!(generation, Some(first.position.generation));
+    bench.app.sql("PRAGMA wal_checkpoint(PASSIVE)");
+    let second = fence(&primary).await;
+    assert_ne!(second.position.generation, first.position.generation);
+    bench.app.write(5);
+    let last = fence(&primary).await;
+    assert_eq!(last.position.generation, second.position.generation);
+    let mirror = replicate(&primary, last.position).await;
+    mirror.verify(bench.dir.path());
+    stop(primary).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_that_took_back_commits_begins_a_new_generation() {
     let mut bench = Bench::new("");

@@ -165,15 +165,9 @@ async fn a_huge_transaction_takes_no_memory() {
     assert!(after < 64 * 1024, "{after} KiB");
 }
 
-/// An application that dies in the middle of publishing leaves a wal-index header that nobody can read.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_torn_wal_index_header_is_repaired() {
-    let mut bench = Bench::new("");
-    let primary = bench.primary();
-    bench.app.write(10);
-    let first = fence(&primary).await;
-    // Through another process: closing a descriptor of -shm here would drop our locks.
-    let mut shm = bench.path().into_os_string();
+/// Through another process: closing a descriptor of -shm here would drop our locks.
+fn tear_header(path: &Path) {
+    let mut shm = path.as_os_str().to_owned();
     shm.push("-shm");
     let script = format!(
         "printf '\\377' | dd of='{}' bs=1 seek=20 conv=notrunc status=none",
@@ -184,6 +178,41 @@ async fn a_torn_wal_index_header_is_repaired() {
         .status()
         .expect("a shell");
     assert!(done.success());
+}
+
+/// A process that stands still in the middle of publishing keeps the lock without which nobody repairs the header.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_while_a_torn_header_cannot_be_repaired_is_told_so() {
+    let mut bench = Bench::new("");
+    let primary = bench.primary();
+    bench.app.write(10);
+    let first = fence(&primary).await;
+    bench.app.sql("BEGIN IMMEDIATE");
+    tear_header(&bench.path());
+    for _ in 0..2 {
+        let answer = tokio::time::timeout(Duration::from_secs(5), primary.fence()).await;
+        let error = answer
+            .expect("an answer")
+            .expect_err("not readable")
+            .to_string();
+        assert!(error.contains("stands still"), "{error}");
+    }
+    wait_for_state(&primary, DatabaseState::Waiting, "stands still").await;
+    bench.app.sql("ROLLBACK");
+    let second = fence(&primary).await;
+    assert_eq!(second.position, first.position);
+    assert_eq!(primary.status().state, DatabaseState::Streaming);
+    stop(primary).await;
+}
+
+/// An application that dies in the middle of publishing leaves a wal-index header that nobody can read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torn_wal_index_header_is_repaired() {
+    let mut bench = Bench::new("");
+    let primary = bench.primary();
+    bench.app.write(10);
+    let first = fence(&primary).await;
+    tear_header(&bench.path());
     let second = fence(&primary).await;
     assert_eq!(second.position, first.position);
     bench.app.write(10);

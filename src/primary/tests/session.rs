@@ -6,7 +6,7 @@ use crate::ownership::{self, Ownership};
 use crate::primary::continuity::attach_with;
 use crate::primary::index::Index;
 use crate::primary::session::{End, Session, Turn};
-use crate::primary::shadow::Housekeeping;
+use crate::primary::shadow::{Housekeeping, Job, Layout, work};
 use crate::primary::shared::{Request, Shared};
 use crate::primary::unsound::Unsound;
 use crate::sqlite::{CheckpointInfo, SqliteError, WalIndex};
@@ -77,15 +77,19 @@ struct Attached {
 
 /// Attached, and up to date.
 fn attached(bench: &Bench) -> Attached {
+    attached_with(bench, Housekeeping::new("test"))
+}
+
+fn attached_with(bench: &Bench, housekeeping: Housekeeping) -> Attached {
     let shared = Arc::new(Shared::new(bench.config()));
     let owned = ownership::take(shared.layout.root()).expect("nobody else has it");
     let candidate = crate::primary::attach::examine(&shared).expect("sound");
     let index = WalIndex::open(&bench.path()).expect("opened");
     let between = Arc::new(Mutex::new(None));
     let index = Box::new(Watched(index, Arc::clone(&between)));
-    let housekeeping = Arc::new(Housekeeping::new("test"));
-    let unsound = Unsound::default();
-    let session = attach_with(&shared, candidate, index, &housekeeping, None, &unsound);
+    let housekeeping = Arc::new(housekeeping);
+    let mut unsound = Unsound::default();
+    let session = attach_with(&shared, candidate, index, &housekeeping, None, &mut unsound);
     let mut session = session.expect("attached");
     session.begin();
     while shared.hub.tip_now().is_none() {
@@ -138,6 +142,34 @@ async fn a_snapshot_begins_behind_a_log_that_was_let_go_since_it_was_seen() {
     assert_eq!(begin.start, tip.position);
     assert_eq!(begin.log.map(|(_, cksum)| cksum), tip.frame_cksum);
     session.close(End::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_to_be_removed_is_gone_before_a_new_attachment_looks() {
+    let mut bench = Bench::new("PRAGMA wal_autocheckpoint=0");
+    let primary = bench.primary();
+    bench.app.write(10);
+    let mut end = fence(&primary).await.position;
+    while fence(&primary).await.position.index == 0 {
+        end = fence(&primary).await.position;
+        bench.app.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+        bench.app.write(10);
+    }
+    stop(primary).await;
+    // As the attachment before may have left it.
+    let housekeeping = Housekeeping::with("test", |job| {
+        std::thread::sleep(Duration::from_millis(300));
+        work(job)
+    });
+    let layout = Layout::of(&bench.path());
+    let directory = layout.index(end.generation, 0);
+    for path in [layout.sidecar(end.generation, 0), directory.clone()] {
+        assert!(housekeeping.offer(Job::Remove(path)).is_none());
+    }
+    let attached = attached_with(&bench, housekeeping);
+    assert!(!attached.shared.hub.is_kept(end));
+    assert!(!directory.exists());
+    attached.session.close(End::Stopped);
 }
 
 #[tokio::test]
