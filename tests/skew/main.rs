@@ -4,6 +4,7 @@
 //! connections to the real program; and stubs that speak a later version stand on either side. README.md has the
 //! transcript's format, and how to record one.
 
+mod forged;
 mod grpc;
 mod messages;
 mod newer_listing;
