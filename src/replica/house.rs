@@ -47,7 +47,7 @@ impl Applier {
                 local.check_files()?;
             }
             if std::mem::take(&mut checkpointer.unsynced) {
-                local.doubt_log();
+                local.doubt_log()?;
             }
             if let (Some(mark), true) = (proven, at_rest)
                 && !checkpointer.syncing

@@ -136,9 +136,13 @@ impl Local {
         &self.log
     }
 
-    /// A sync of the log failed, see [`Log::doubt`].
-    pub fn doubt_log(&mut self) {
+    /// A sync of the log failed, see [`Log::doubt`]. One without frames begins anew at once: nothing of it is in doubt then.
+    pub fn doubt_log(&mut self) -> disk::Result<()> {
         self.log.doubt();
+        match self.log.next() {
+            0 => self.log.begin(),
+            _ => Ok(()),
+        }
     }
 
     /// The number of the database's file.

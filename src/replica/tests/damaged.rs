@@ -174,3 +174,21 @@ fn a_sync_that_failed_is_not_made_good_by_an_end_in_order_or_another_start() {
     assert!(!target.side().join("unsynced").exists());
     assert_eq!(recovered(&target), rows(&source.sql));
 }
+
+#[test]
+fn a_sync_of_a_log_without_frames_that_failed_is_over_with_its_header() {
+    let source = Source::new(4096);
+    source.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT); INSERT INTO t(b) VALUES('0')");
+    let target = Target::new();
+    let mut applier = target.seeded(&source);
+    let last = applier.machine.proven().expect("a mark");
+    let log = applier.local.as_ref().expect("it is open").log();
+    assert_eq!(log.next(), 0);
+    let plan = Plan::parse("durable.sync-wal=eio@1").expect("a plan");
+    let (synced, _) = with_plan(plan, || log.doubts().sync("durable.sync-wal", log.file()));
+    synced.expect_err("the disk failed");
+    tick_until(&mut applier, |_| {
+        target.shared.durable() == Some(last.point.position)
+    });
+    assert!(!target.side().join("unsynced").exists());
+}
