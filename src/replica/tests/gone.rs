@@ -30,7 +30,7 @@ fn notices(name: &str, replaced: bool) -> (Source, Target) {
         false => std::fs::remove_file(&path).expect("removed"),
         true => {
             let other = target.directory.path().join("other");
-            std::fs::copy(&source.sql.path().expect("a file"), &other).expect("copied");
+            std::fs::copy(source.sql.path().expect("a file"), &other).expect("copied");
             std::fs::rename(other, &path).expect("in its place");
         }
     }
