@@ -203,7 +203,6 @@ mod tests {
             "walcast primary --db a --listen 4040",
             "walcast primary --db a --http-listen localhost",
             "walcast replica --upstream http://h:1 --db a --listen h:port",
-            "walcast primary --db a --tls-cert c --tls-key k --tls-client-ca ca --access-token-file t",
             "walcast nonsense",
         ] {
             Cli::try_parse_from(line.split_whitespace()).expect_err(line);

@@ -20,14 +20,9 @@ pub struct ServerSecurityArgs {
     /// Its private key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Calls need a client certificate that one of these authorities signed, PEM. Not beside --access-token-file: either would
-    /// be enough
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_cert",
-        conflicts_with = "access_token_file"
-    )]
+    /// Calls need a client certificate that one of these authorities signed, PEM. Beside --access-token-file it is the token that
+    /// calls need, and a certificate that is shown must be good
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
     /// Calls need the token in the first line of this file, which is read again when it changes. Who may do what in
     /// detail: walcast run --config
