@@ -2,7 +2,7 @@
 //!
 //! A recorded transcript of protocol version 1 is played to today's replica, and its requests to today's primary, over real
 //! connections to the real program; and stubs that speak a later version stand on either side. README.md has the
-//! transcript's format, and how to record one.
+//! transcript's format, and how to record one. `forged` plays it with lies in it.
 
 mod forged;
 mod grpc;
