@@ -21,9 +21,15 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success(), "cp {} {}", from.display(), to.display());
 }
 
+fn copy_directory(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(status.expect("run cp").success(), "cp {}", from.display());
+}
+
 /// A power cut at `synchronous=NORMAL` takes back commits that the replica has; `again` other ones
-/// are made at the same places before walcast is back.
-fn power_cut(name: &str, again: u32) {
+/// are made at the same places before walcast is back. `whole`: the shadow WAL is as old as the log then, so nothing on the
+/// primary's disk tells that there was more.
+fn power_cut(name: &str, again: u32, whole: bool) {
     let scratch = Scratch::new(name);
     let mut cluster = Cluster::new(&scratch);
     let db = cluster.primary_db().to_owned();
@@ -51,6 +57,7 @@ fn power_cut(name: &str, again: u32) {
     let saved = scratch.join("saved.db");
     copy(&db, &saved);
     copy(&beside(&db, "-wal"), &beside(&saved, "-wal"));
+    copy_directory(&beside(&db, "-walcast"), &beside(&saved, "-walcast"));
     insert(&conn, "lost", 20);
     cluster.wait_level();
     let replica = cluster.replica_db().to_owned();
@@ -62,6 +69,10 @@ fn power_cut(name: &str, again: u32) {
     remove_with_log(&db);
     copy(&saved, &db);
     copy(&beside(&saved, "-wal"), &beside(&db, "-wal"));
+    if whole {
+        std::fs::remove_dir_all(beside(&db, "-walcast")).expect("remove the shadow WAL");
+        copy_directory(&beside(&saved, "-walcast"), &beside(&db, "-walcast"));
+    }
     let conn = open();
     insert(&conn, "other", again);
     cluster.start_primary();
@@ -72,8 +83,14 @@ fn power_cut(name: &str, again: u32) {
     insert(&conn, "after", 5);
     cluster.wait_level();
     cluster.assert_pages_equal();
-    assert_ne!(generation(&cluster), before, "another history");
     assert_eq!(cluster.snapshots(), 2, "the replica was ahead");
+    let healed = cluster.replica.count_in_logs("a snapshot heals it");
+    assert_eq!(healed, 0, "it was told before it applied anything");
+    if whole {
+        assert_eq!(generation(&cluster), before, "nobody knows better");
+        return;
+    }
+    assert_ne!(generation(&cluster), before, "another history");
     let log = cluster.primary.log();
     let why = log
         .lines()
@@ -85,10 +102,20 @@ fn power_cut(name: &str, again: u32) {
 
 #[test]
 fn a_power_cut_takes_back_commits() {
-    power_cut("powercut", 0);
+    power_cut("powercut", 0, false);
 }
 
 #[test]
 fn a_power_cut_and_other_commits_at_the_same_places() {
-    power_cut("powercut-again", 30);
+    power_cut("powercut-again", 30, false);
+}
+
+#[test]
+fn a_power_cut_takes_both_logs_back() {
+    power_cut("powercut-whole", 0, true);
+}
+
+#[test]
+fn a_power_cut_takes_both_logs_back_and_other_commits_at_the_same_places() {
+    power_cut("powercut-whole-again", 30, true);
 }
