@@ -329,6 +329,23 @@ mod tests {
         assert!(bytes[4..].iter().all(|b| *b == 0));
     }
 
+    /// ext4 takes all that there is for an allocation that it has no room for, and keeps it. Beside an application that is its
+    /// disk's rest.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_disk_has_no_room_for_takes_nothing_of_it() {
+        let file = tempfile::tempfile().expect("a file");
+        reserve(&file, 100_000).expect("room");
+        let system = nix::sys::statvfs::fstatvfs(&file).expect("a file system");
+        let all = system.blocks() as u64 * system.fragment_size() as u64;
+        let before = file.metadata().expect("a file");
+        let error = reserve(&file, all + 200_000).expect_err("more than the disk");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let after = file.metadata().expect("a file");
+        let size = |m: &std::fs::Metadata| (m.len(), m.blocks());
+        assert_eq!(size(&after), size(&before));
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn what_is_reserved_already_needs_no_room() {

@@ -51,22 +51,6 @@ impl Mount {
         Self(at.to_owned())
     }
 
-    /// An `ext4` of this many MiB, in an image file beside it. What a tmpfs undoes by itself this does not: an allocation that
-    /// fails half-way.
-    ///
-    /// # Panics
-    /// When it cannot be made.
-    pub fn ext4(at: &Path, mib: u64) -> Self {
-        std::fs::create_dir_all(at).expect("create the mount point");
-        let image = at.with_extension("img");
-        let file = std::fs::File::create(&image).expect("create the image");
-        file.set_len(mib << 20).expect("size the image");
-        let made = Command::new("mkfs.ext4").arg("-q").arg(&image).output();
-        assert!(made.expect("run mkfs.ext4").status.success());
-        mount(&["-o", "loop", &image.display().to_string()], at);
-        Self(at.to_owned())
-    }
-
     /// Another size for a `tmpfs`.
     ///
     /// # Panics
