@@ -194,6 +194,38 @@ async fn nothing_to_detach_is_5() {
     run(&["detach", "--db", &db], Exit::Refused).await;
 }
 
+/// What a walcast says in its log.
+type Log = tokio::io::Lines<BufReader<tokio::process::ChildStderr>>;
+
+fn start_primary(db: &std::path::Path, drain_timeout: &str, more: &[&str]) -> (Child, Log) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
+        .args(["primary", "--listen", "127.0.0.1:0"])
+        .args(["--drain-timeout", drain_timeout])
+        .arg("--db")
+        .arg(db)
+        .args(more)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("walcast runs");
+    let log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    (child, log)
+}
+
+/// The next line with these words.
+async fn line_with(log: &mut Log, words: &str) -> String {
+    within(async {
+        loop {
+            let line = log.next_line().await.expect("text");
+            let line = line.unwrap_or_else(|| panic!("it ended without '{words}'"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    })
+    .await
+}
+
 /// A `walcast primary` of a real database, and its URL.
 async fn primary(dir: &std::path::Path, drain_timeout: &str) -> (Child, String) {
     let path = dir.join("app.db");
@@ -202,21 +234,7 @@ async fn primary(dir: &std::path::Path, drain_timeout: &str) -> (Child, String) 
     let sql =
         "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES(zeroblob(32 << 20))";
     connection.execute_batch(sql).expect("a table");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
-        .args([
-            "primary",
-            "--listen",
-            "127.0.0.1:0",
-            "--drain-timeout",
-            drain_timeout,
-            "--db",
-        ])
-        .arg(&path)
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("walcast runs");
-    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let (child, mut lines) = start_primary(&path, drain_timeout, &[]);
     let url = within(async {
         loop {
             let line = lines
@@ -293,43 +311,14 @@ async fn an_archive_that_is_away_is_named_when_the_time_is_up() {
     connection.execute_batch(sql).expect("a table");
     // Nothing can be made in a file, not even by root.
     let archive = path.join("archive");
-    let log = dir.path().join("log");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_walcast"))
-        .args([
-            "primary",
-            "--listen",
-            "127.0.0.1:0",
-            "--drain-timeout",
-            "100ms",
-        ])
-        .arg("--db")
-        .arg(&path)
-        .arg("--archive")
-        .arg(&archive)
-        .stderr(std::fs::File::create(&log).expect("a log"))
-        .kill_on_drop(true)
-        .spawn()
-        .expect("walcast runs");
-    let said = || std::fs::read_to_string(&log).expect("text");
-    within(async {
-        while !said().contains("tries again") {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    terminate(&child);
-    let status = within(child.wait()).await.expect("an end");
-    assert_eq!(
-        status.code(),
-        Some(Exit::DrainTimedOut as i32),
-        "{}",
-        said()
-    );
-    let said = said();
-    let line = said.lines().find(|line| line.contains("may lack"));
-    let line = line.unwrap_or_else(|| panic!("{said}"));
     let archive = archive.display().to_string();
+    let (mut child, mut log) = start_primary(&path, "100ms", &["--archive", &archive]);
+    line_with(&mut log, "tries again").await;
+    terminate(&child);
+    let line = line_with(&mut log, "may lack").await;
     assert!(line.contains("app.db") && line.contains(&archive), "{line}");
+    let status = within(child.wait()).await.expect("an end");
+    assert_eq!(status.code(), Some(Exit::DrainTimedOut as i32));
 }
 
 #[tokio::test]

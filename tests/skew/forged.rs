@@ -2,10 +2,8 @@
 //! name what is wrong, readers keep the state before it, and the replica goes on with the next stream that is right.
 
 use crate::messages::*;
-use crate::player::Player;
-use crate::stage::{
-    PAGE_SIZE, Place, assert_content, content_of, read_only, wait_position, wait_reason,
-};
+use crate::newer_primary::copy_after;
+use crate::stage::{PAGE_SIZE, assert_content, content_of, read_only, wait_reason};
 use crate::transcript::{Call, End, recorded, unpack};
 use crate::walfile::{FRAME_HEADER, sum};
 use bytes::Bytes;
@@ -142,16 +140,7 @@ fn what_is_forged_is_refused_and_nothing_changes() {
     let [before @ .., last] = &transcript.calls[..] else {
         panic!("calls")
     };
-    let (player, place) = (Player::start(), Place::new());
-    for call in before {
-        player.play(Call {
-            end: End::Left,
-            ..call.clone()
-        });
-        let replica = place.replica(&player.url);
-        wait_position(&replica, &call.state().position);
-        assert_eq!(replica.stop(), Some(0));
-    }
+    let (player, place) = copy_after(before);
     let has = before.last().expect("calls").state();
     let reader = read_only(&place.db());
     for (words, forging) in FORGINGS {

@@ -140,7 +140,7 @@ fn critical(call: &Call) -> Vec<(&'static str, Call)> {
 }
 
 /// A copy that has what the recorded one had after so many calls, and the player that it has it from.
-fn copy_after(calls: &[Call]) -> (Player, Place) {
+pub fn copy_after(calls: &[Call]) -> (Player, Place) {
     let (player, place) = (Player::start(), Place::new());
     for call in calls {
         // As the primary would have ended it: the replica would ask again before it is stopped.

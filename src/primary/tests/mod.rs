@@ -10,6 +10,7 @@ mod continuity;
 mod damage;
 mod endings;
 mod faults;
+mod holes;
 mod mirror;
 mod next;
 mod recent;

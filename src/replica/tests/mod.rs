@@ -357,3 +357,21 @@ pub(super) fn source_with_rows(page_size: u32, rows: u32) -> Source {
     }
     source
 }
+
+/// Follows nobody, and asks `work` each time that a stream would begin; until the token is cancelled.
+fn followed(
+    shared: &Arc<Shared>,
+    work: impl super::worker::Work + 'static,
+) -> (tokio::task::JoinHandle<()>, CancellationToken) {
+    let cancel = CancellationToken::new();
+    let follower = super::follow::Follower {
+        shared: shared.clone(),
+        upstream: None,
+        queue: super::queue::Queue::new(
+            Box::new(work),
+            Box::new(|work| drop(tokio::spawn(async move { work() }))),
+        ),
+    };
+    let following = tokio::spawn(super::follow::run(follower, cancel.clone()));
+    (following, cancel)
+}

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::replica::Command;
-use crate::replica::follow::{Follower, Refusal, Request, run};
-use crate::replica::queue::Queue;
+use crate::replica::follow::{Refusal, Request};
 use crate::replica::worker::{AtOnce, Next, Work};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -46,17 +45,7 @@ impl Work for Opens {
 async fn a_failure_that_comes_back_after_it_was_open_is_news() {
     let shared = Target::new().shared;
     let (begun, mut begins) = unbounded_channel();
-    let queue = Queue::new(
-        Box::new(Opens { times: 0, begun }),
-        Box::new(|work| drop(tokio::spawn(async move { work() }))),
-    );
-    let cancel = CancellationToken::new();
-    let follower = Follower {
-        shared: shared.clone(),
-        upstream: None,
-        queue,
-    };
-    let following = tokio::spawn(run(follower, cancel.clone()));
+    let (following, cancel) = followed(&shared, Opens { times: 0, begun });
     while begins.recv().await.expect("it begins") < 3 {}
     assert!(shared.failed_to_open(WHY), "it was told, and is over");
     assert!(!shared.failed_to_open(WHY), "it is told already");

@@ -2,12 +2,10 @@
 
 use super::*;
 use crate::replica::Command;
-use crate::replica::follow::{Follower, Refusal, run};
-use crate::replica::queue::Queue;
+use crate::replica::follow::Refusal;
 use crate::replica::worker::{AtOnce, Next, Work};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Is full whenever a stream begins.
 struct Full {
@@ -42,17 +40,7 @@ async fn what_waited_for_room_does_not_pause_on_top_of_it() {
         shared: shared.clone(),
         begun,
     };
-    let queue = Queue::new(
-        Box::new(work),
-        Box::new(|work| drop(tokio::spawn(async move { work() }))),
-    );
-    let cancel = CancellationToken::new();
-    let follower = Follower {
-        shared: shared.clone(),
-        upstream: None,
-        queue,
-    };
-    let following = tokio::spawn(run(follower, cancel.clone()));
+    let (following, cancel) = followed(&shared, work);
     begins.recv().await.expect("it begins");
     // More of them than pauses grow.
     for round in 0..10 {
